@@ -1,0 +1,57 @@
+# The two commands a newcomer needs: `make demo` and `make test`. Both need only Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+# awswrangler declares an older pyarrow than ours and runs unmodified with it: a test peer, installed without its pins.
+PEERS := awswrangler==3.17.1
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export UV_CONSTRAINT := $(CURDIR)/constraints.txt
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+  CREATE_VENV = $(UV) venv -q --allow-existing --python $(PYTHON) $(VENV)
+  INSTALL = $(UV) pip install -q --python $(BIN)/python
+else
+  CREATE_VENV = $(PYTHON) -m venv $(VENV)
+  INSTALL = $(BIN)/python -m pip install -q
+endif
+
+.PHONY: help demo test lint bench soak local-aws clean
+.DEFAULT_GOAL := help
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/demo.stamp ## build the demo tables, serve them, show an example (ARGS=--once to stop after it)
+	@$(BIN)/athena-flight demo $(ARGS)
+
+test: $(VENV)/dev.stamp ## run every test but the long ones (ARGS="-k name" to choose)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/dev.stamp ## style, types and layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/dev.stamp ## measure; writes nothing but what it prints
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(VENV)/dev.stamp ## the long tests: large results, fault injection, load
+	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) .demo .local-aws .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/demo.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "athena-flight needs Python 3.11 or newer; say make PYTHON=python3.11")'
+	@$(CREATE_VENV)
+	@echo "installing into $(VENV) ..."
+	@$(INSTALL) -e '.[demo,plot]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/demo.stamp
+	@$(INSTALL) -e '.[demo,plot,otlp,dev]'
+	@$(INSTALL) --no-deps $(PEERS)
+	@touch $@

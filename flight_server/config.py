@@ -1,0 +1,154 @@
+"""All settings, read once into one frozen object: `athena-flight.toml`, then ATHENA_FLIGHT_… variables, then flags.
+
+Every limit has its reason in its description; the description is its documentation (docs/operations.md is compared
+with it). Nothing else in the package reads the environment.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from flight_server.errors import ConfigError
+
+DEFAULT_FILE = Path("athena-flight.toml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Server(_Section):
+    """Where the server listens."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback only with authentication.")
+    port: int = Field(8815, ge=0, le=65535, description="Flight port; 0 picks a free one.")
+    http_port: int = Field(8816, ge=0, le=65535, description="HTTP port; 0 picks a free one.")
+    grace_s: float = Field(
+        20.0, ge=0, description="Time that running streams get at stop; container schedulers kill after 30 s."
+    )
+    ticket_secret: SecretStr | None = Field(
+        None, description="Signs tickets; give all replicas the same one. Absent: random at each start."
+    )
+    ticket_ttl_s: float = Field(
+        3600.0, gt=0, description="How long an issued ticket is good: a notebook left over lunch still works."
+    )
+    heartbeat_s: float = Field(
+        2.0, gt=0, description="Pause between zero-row batches while the engine works; keepalives give up after 6 s."
+    )
+
+
+class Datasets(_Section):
+    """What is served."""
+
+    directory: Path = Field(Path("sql"), description="Folder of the dataset files.")
+
+
+class Catalog(_Section):
+    """Where the Iceberg tables are registered and stored."""
+
+    kind: Literal["sql", "glue"] = Field("sql", description="SQLite catalog on this machine, or AWS Glue.")
+    uri: str = Field("sqlite:///.demo/catalog.db", description="Database of a `sql` catalog.")
+    warehouse: str = Field(".demo/warehouse", description="Folder or s3:// URI under which new tables are stored.")
+
+
+class Aws(_Section):
+    """How AWS is reached. Credentials come from the usual AWS chain, never from here."""
+
+    region: str | None = Field(None, description="AWS region; absent = the chain's.")
+    athena_endpoint: str | None = Field(None, description="Athena endpoint, for a local or private one.")
+    glue_endpoint: str | None = Field(None, description="Glue endpoint, for a local or private one.")
+    s3_endpoint: str | None = Field(None, description="S3 endpoint, for a local or private one.")
+
+
+class DuckDB(_Section):
+    """The embedded engine."""
+
+    threads: int = Field(2, ge=1, description="Worker threads of all queries together; the cores of a small task.")
+    memory: str = Field("2GB", description="Memory of all queries together, before DuckDB spills or refuses.")
+    temp_bytes_max: str = Field("10GB", description="Disk that spilling may use.")
+
+
+class Limits(_Section):
+    """Bounds that hold for every request, whatever its dataset says."""
+
+    request_bytes_max: int = Field(
+        65_536, ge=1024, description="Longest ticket, descriptor or action body: a map of 1,000 weights fits."
+    )
+    calls_max: int = Field(64, ge=1, description="Calls at once; each has a thread, and the engine only so many cores.")
+    queue_wait_s: float = Field(5.0, ge=0, description="How long a call waits for a place before `busy`.")
+    timeout_s: float = Field(300.0, gt=0, description="Engine time of one query, unless its dataset says less.")
+    rows_max: int = Field(100_000_000, ge=1, description="Rows of one result, unless its dataset says less.")
+    batch_rows_max: int = Field(65_536, ge=1, description="Rows of one record batch; larger ones delay the first.")
+    batch_bytes_max: int = Field(8 << 20, ge=65_536, description="Bytes of one batch; Go clients refuse 16 MiB.")
+
+
+class Cost(_Section):
+    """What scanning costs, for estimates and bills."""
+
+    usd_per_tb: float = Field(5.0, ge=0, description="Athena's price of one TB (10^12 bytes) scanned.")
+    bytes_min: int = Field(10_000_000, ge=0, description="Athena bills at least this much for each query.")
+
+
+class Log(_Section):
+    """What is written to standard error."""
+
+    format: Literal["console", "json"] = Field("console", description="Lines for people or for machines.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level written.")
+
+
+class Config(BaseSettings):
+    """The effective settings. Build with `load`; print with `model_dump(mode="json")`, which shows no secret."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="ATHENA_FLIGHT_", env_nested_delimiter="__"
+    )
+
+    server: Server = Server()
+    datasets: Datasets = Datasets()
+    catalog: Catalog = Catalog()
+    aws: Aws = Aws()
+    duckdb: DuckDB = DuckDB()
+    limits: Limits = Limits()
+    cost: Cost = Cost()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file that `load` names."""
+        file = TomlConfigSettingsSource(settings_cls, settings_cls.model_config.get("toml_file"))
+        return init_settings, env_settings, file
+
+
+def load(path: Path | None = None, **flags: dict[str, Any]) -> Config:
+    """The effective settings: `flags` (section = {field: value}) over the environment over the file at `path`.
+
+    Without `path`, `athena-flight.toml` of the working directory is read where there is one.
+    Raises ConfigError that names the file, the setting and what is wrong with it.
+    """
+    file = path or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    if file is not None and not file.exists():
+        raise ConfigError(f"there is no configuration file {str(file)!r}")
+
+    class FromFile(Config):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        return FromFile(**flags)  # type: ignore[arg-type]
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"setting {setting!r}: {first['msg']} (got {first['input']!r})") from error

@@ -1,0 +1,296 @@
+"""The values that pass between the layers: what can be asked, what was asked, how it will be answered.
+
+All are frozen. Nothing here does I/O or knows how it is parsed, planned or run; `datasets`, `plan`, `engines` and
+`results` meet only through these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal, Protocol
+
+import pyarrow as pa
+from sqlglot import exp
+
+Scalar = bool | int | float | Decimal | str | date | datetime
+# A list is a tuple of scalars, a map a tuple of (key, value) pairs in key order: hashable, so that a plan can be a key.
+Value = Scalar | tuple[Scalar, ...] | tuple[tuple[Scalar, Scalar], ...]
+Claim = str | int | float | bool | tuple[str | int, ...]
+EngineName = Literal["duckdb", "athena"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the verified name, roles and claims of a credential."""
+
+    name: str
+    roles: frozenset[str] = frozenset()
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+
+
+# With authentication off everybody is this caller, whom no role keeps out.
+ANONYMOUS = Caller("anonymous", frozenset({"*"}))
+
+
+class Text(tuple[str, ...]):
+    """All values that the query form gave for one parameter, still text: `a=1&a=2` is `Text(("1", "2"))`."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A decoded question. Values in `params` are `Text` (query form) or JSON values; none is checked yet."""
+
+    dataset: str
+    params: Mapping[str, object] = field(default_factory=dict)
+    version: int | None = None
+    as_of: str | None = None
+    engine: str | None = None
+    sql: str | None = None
+    # From a server-issued ticket: the snapshots to read and the contract that was promised.
+    pins: Mapping[str, int | None] | None = None
+    contract: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParamType:
+    """A declared parameter type, for example `list<int32>`. `kind` is the word before any bracket."""
+
+    kind: str
+    precision: int = 0
+    scale: int = 0
+    item: ParamType | None = None
+    key: ParamType | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "decimal":
+            return f"decimal({self.precision},{self.scale})"
+        if self.kind == "list":
+            return f"list<{self.item}>"
+        if self.kind == "map":
+            return f"map<{self.key}, {self.item}>"
+        return "timestamp(tz)" if self.kind == "timestamptz" else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One typed parameter of a dataset. Bounds hold for the items of a list and for the values of a map."""
+
+    name: str
+    type: ParamType
+    optional: bool = False
+    # A TOML literal already parsed to the type, or one of the words `today - 30d`, `month_start`, `year_start`.
+    default: Value | RelativeDate | None = None
+    min: Scalar | None = None
+    max: Scalar | None = None
+    min_items: int = 1
+    max_items: int = 1000
+    max_length: int = 1000
+    pattern: str | None = None
+    choices: tuple[Scalar, ...] = ()
+    ordered: bool = False
+    suggest: str | None = None
+    unit: str | None = None
+    example: Value | None = None
+    doc: str = ""
+
+    @property
+    def required(self) -> bool:
+        return not self.optional and self.default is None
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeDate:
+    """A default that the server resolves on the day of the request: `anchor` minus `days`."""
+
+    anchor: Literal["today", "month_start", "year_start"]
+    days: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.anchor} - {self.days}d" if self.days else self.anchor
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A comparison between parameters that every request must satisfy; skipped when one of them is absent."""
+
+    name: str
+    left: str
+    operator: Literal["<", "<=", ">", ">=", "==", "!="]
+    right: str
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.operator} {self.right}"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the contract, in order."""
+
+    name: str
+    type: pa.DataType
+    nullable: bool = True
+    doc: str = ""
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """One term of a dataset's declared order. Athena and DuckDB both put nulls last unless told otherwise."""
+
+    column: str
+    descending: bool = False
+    nulls_first: bool = False
+
+    def __str__(self) -> str:
+        return self.column + " desc" * self.descending + " nulls first" * self.nulls_first
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request of a dataset may cost; None = the server's own limit."""
+
+    max_scan_bytes: int | None = None
+    max_rows: int | None = None
+    max_cost_usd: float | None = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """How long a stored result may be served: until a read file changes, for `ttl_s` seconds, or never."""
+
+    mode: Literal["snapshot", "ttl", "off"] = "snapshot"
+    ttl_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Materialize:
+    """The table that a dataset's query fills, for datasets that are read from a prepared table."""
+
+    table: str
+    partition: str | None = None
+    refresh: str | None = None
+    query: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One dataset file: the contract and the parsed query."""
+
+    name: str
+    version: int
+    title: str
+    doc: str
+    owner: str
+    tags: tuple[str, ...]
+    key: tuple[str, ...]
+    sorted: tuple[SortKey, ...]
+    params: Mapping[str, Parameter]
+    rules: tuple[Rule, ...]
+    columns: tuple[Column, ...]
+    limits: Limits
+    cache: CachePolicy
+    roles: frozenset[str]
+    engine: Literal["auto", "duckdb", "athena"]
+    materialize: Materialize | None
+    deprecated: str | None
+    path: Path
+    # Line of the file on which the query starts, so that errors in it can be placed.
+    sql_line: int
+    sql: str
+    tree: exp.Expression
+    # Digest of the whole file: a ticket issued for another text of the dataset is no longer good.
+    digest: str
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema that every answer has, with the contract in its metadata (protocol.md)."""
+        fields = []
+        for column in self.columns:
+            notes = {"doc": column.doc, "unit": column.unit or ""}
+            metadata = {k: v for k, v in notes.items() if v}
+            fields.append(pa.field(column.name, column.type, column.nullable, metadata or None))
+        notes = {
+            "athena_flight.dataset": self.name,
+            "athena_flight.version": str(self.version),
+            "athena_flight.key": ",".join(self.key),
+            "athena_flight.sorted": ",".join(map(str, self.sorted)),
+            "athena_flight.doc": self.doc,
+        }
+        return pa.schema(fields, metadata=notes)
+
+
+@dataclass(frozen=True, slots=True)
+class TablePin:
+    """One table of a plan at one snapshot. `snapshot_id` is None for a table that has never been written to."""
+
+    table: str
+    snapshot_id: int | None
+    schema_id: int
+    metadata_location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a plan will read, from the Iceberg manifests: data and delete files, bytes of the columns used, dollars."""
+
+    files: int
+    bytes: int
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one request will be answered. Nothing has run yet; equal plans give equal results."""
+
+    dataset: Dataset
+    params: Mapping[str, Value]
+    engine: EngineName
+    # What the engine runs, in its dialect, at the pinned snapshots.
+    sql: str
+    # The same in the Athena dialect without pins: what the fingerprint and `explain` show.
+    bound_sql: str
+    dropped: tuple[str, ...]
+    pins: tuple[TablePin, ...]
+    fingerprint: str
+    estimate: Estimate
+    limits: Limits
+    cache: Literal["hit", "miss", "off"] = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionStats:
+    """What running a plan cost. `scanned_bytes` and `usd` are the engine's own figures where it has any."""
+
+    query_id: str = ""
+    scanned_bytes: int = 0
+    usd: float = 0.0
+
+
+class Execution(Protocol):
+    """One running query. `batches` is called once and blocks; `cancel` may come from any thread, any time, twice."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]: ...
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    @property
+    def stats(self) -> ExecutionStats: ...
+
+
+class Engine(Protocol):
+    """What can run plans. `start` returns at once; the query runs when `batches` is first asked for."""
+
+    name: EngineName
+
+    def start(self, plan: Plan) -> Execution: ...
+
+    def close(self) -> None: ...
