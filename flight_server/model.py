@@ -204,7 +204,7 @@ class Dataset:
     # Line of the file on which the query starts, so that errors in it can be placed.
     sql_line: int
     sql: str
-    tree: exp.Expression
+    tree: exp.Query
     # Digest of the whole file: a ticket issued for another text of the dataset is no longer good.
     digest: str
 
