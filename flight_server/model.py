@@ -153,12 +153,24 @@ class SortKey:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request of a dataset may cost; None = the server's own limit."""
+    """What a dataset file says one of its requests may cost; None = the server's own limit."""
 
     max_scan_bytes: int | None = None
     max_rows: int | None = None
     max_cost_usd: float | None = None
     timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one request may cost in effect: the stricter of the dataset's limits and the server's."""
+
+    rows: int
+    timeout_s: float
+    batch_rows: int
+    batch_bytes: int
+    scan_bytes: int | None = None
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +272,7 @@ class Plan:
     pins: tuple[TablePin, ...]
     fingerprint: str
     estimate: Estimate
-    limits: Limits
+    bounds: Bounds
     cache: Literal["hit", "miss", "off"] = "off"
 
 
