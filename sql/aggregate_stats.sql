@@ -1,9 +1,9 @@
 -- /// dataset
 -- title   = "Price and return statistics"
 -- doc     = """
--- One row per US stock over its trading days from start_date on; a ticker that did not trade in that time has no row. \
--- Standard deviations are those of a sample (n - 1), null for one value only. Days without a price or a return \
--- are left out of its figures. A year has 252 days."""
+-- One row per US stock over its trading days from start_date on; a ticker that did not trade in that time has no \
+-- row. Standard deviations are those of a sample (n - 1), null for one value only. Days without a price or a \
+-- return are left out of its figures. A year has 252 days."""
 -- owner   = "market-data"
 -- tags    = ["statistics", "equities", "us"]
 -- version = 1

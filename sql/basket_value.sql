@@ -1,8 +1,8 @@
 -- /// dataset
 -- title   = "Value of a weighted basket"
 -- doc     = """
--- One row per day on which every stock of the basket has a price: the sum of weight * adj_close. A day on which one of \
--- them has none is left out, because a partial sum would look like a fall in value."""
+-- One row per day on which every stock of the basket has a price: the sum of weight * adj_close. A day on which \
+-- one of them has none is left out, because a partial sum would look like a fall in value."""
 -- owner   = "portfolio-analytics"
 -- tags    = ["portfolio", "equities", "us"]
 -- version = 1

@@ -1,10 +1,11 @@
 -- /// dataset
 -- title   = "A US and a Korean stock side by side"
 -- doc     = """
--- One row per day from start_date on which at least one of the two stocks traded; the other one's columns are null when \
--- its market was closed. rolling_correlation_20d covers the last 20 days on which both stocks have a return, up to and \
--- including the row's day, whatever lies between them. It is null on days on which only one has a return, until 20 such \
--- days have passed since start_date (it never looks further back), and while one of the two returns is constant."""
+-- One row per day from start_date on which at least one of the two stocks traded; the other one's columns are null \
+-- when its market was closed. rolling_correlation_20d covers the last 20 days on which both stocks have a return, \
+-- up to and including the row's day, whatever lies between them. It is null on days on which only one has a \
+-- return, until 20 such days have passed since start_date (it never looks further back), and while one of the two \
+-- returns is constant."""
 -- owner   = "market-data"
 -- tags    = ["prices", "equities", "us", "kr", "correlation"]
 -- version = 1

@@ -1,9 +1,10 @@
 -- /// dataset
 -- title   = "Daily value of a portfolio"
 -- doc     = """
--- One row per day on which the portfolio has a value, read from the table that materialize/daily_portfolio_value.sql \
--- fills: the sum of weight * adj_close over the held stocks that have a price that day, with the weights of the latest \
--- rebalance on or before the day. As fresh as the last refresh of that table."""
+-- One row per day on which the portfolio has a value, read from the table that \
+-- materialize/daily_portfolio_value.sql fills: the sum of weight * adj_close over the held stocks that have a \
+-- price that day, with the weights of the latest rebalance on or before the day. As fresh as the last refresh of \
+-- that table."""
 -- owner   = "portfolio-analytics"
 -- tags    = ["portfolio", "materialized"]
 -- version = 1

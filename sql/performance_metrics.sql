@@ -1,9 +1,9 @@
 -- /// dataset
 -- title   = "Performance of a portfolio's NAV"
 -- doc     = """
--- One row for the portfolio, none when it has no NAV in the range. Everything is computed from the n NAVs inside the \
--- range: n - 1 simple returns of each NAV on the one before it, 252 of them a year, sample standard deviation. One NAV \
--- gives only max_drawdown (0); ann_volatility and sharpe need three."""
+-- One row for the portfolio, none when it has no NAV in the range. Everything is computed from the n NAVs inside \
+-- the range: n - 1 simple returns of each NAV on the one before it, 252 of them a year, sample standard deviation. \
+-- One NAV gives only max_drawdown (0); ann_volatility and sharpe need three."""
 -- owner   = "portfolio-analytics"
 -- tags    = ["portfolio", "performance", "risk"]
 -- version = 1

@@ -3,8 +3,8 @@
 -- doc     = """
 -- One row per day on which the portfolio has a NAV. portfolio_value uses the weights of the latest rebalance on or \
 -- before the day, and of that rebalance only: a stock that it does not name is no longer held. It sums weight * \
--- adj_close over the held US stocks that have a price that day; null before the first rebalance and when none has one. \
--- The metrics are those of the latest calculation on or before the day, null before the first one."""
+-- adj_close over the held US stocks that have a price that day; null before the first rebalance and when none has \
+-- one. The metrics are those of the latest calculation on or before the day, null before the first one."""
 -- owner   = "portfolio-analytics"
 -- tags    = ["portfolio", "performance"]
 -- version = 1

@@ -1,8 +1,8 @@
 -- /// dataset
 -- title   = "Simple daily returns of several stocks"
 -- doc     = """
--- One row per US stock and trading day. simple_return compares adj_close with the same stock's previous row inside the \
--- requested range, so that the first row of every stock is null; nothing before start_date is read."""
+-- One row per US stock and trading day. simple_return compares adj_close with the same stock's previous row inside \
+-- the requested range, so that the first row of every stock is null; nothing before start_date is read."""
 -- owner   = "market-data"
 -- tags    = ["returns", "equities", "us"]
 -- version = 1
