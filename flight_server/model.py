@@ -52,9 +52,10 @@ class Request:
     as_of: str | None = None
     engine: str | None = None
     sql: str | None = None
-    # From a server-issued ticket: the snapshots to read and the contract that was promised.
+    # From a server-issued ticket: the snapshots to read, the contract and the engine that were promised.
     pins: Mapping[str, int | None] | None = None
     contract: str | None = None
+    issued_engine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,3 +307,38 @@ class Engine(Protocol):
     def start(self, plan: Plan) -> Execution: ...
 
     def close(self) -> None: ...
+
+
+def to_json(value: Value) -> object:
+    """A value as the JSON form of the protocol writes it: dates ISO 8601, decimals as strings, a map as an object."""
+    if isinstance(value, tuple):
+        if value and isinstance(value[0], tuple):
+            return {str(to_json(pair[0])): to_json(pair[1]) for pair in value}
+        return [to_json(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def plan_json(plan: Plan) -> dict[str, object]:
+    """The plan JSON of protocol.md."""
+    bounds = plan.bounds
+    return {
+        "dataset": plan.dataset.name,
+        "version": plan.dataset.version,
+        "params": {name: to_json(value) for name, value in plan.params.items()},
+        "engine": plan.engine,
+        "dropped": list(plan.dropped),
+        "snapshots": {pin.table: pin.snapshot_id for pin in plan.pins},
+        "fingerprint": plan.fingerprint,
+        "cache": plan.cache,
+        "estimate": {"files": plan.estimate.files, "bytes": plan.estimate.bytes, "usd": plan.estimate.usd},
+        "limits": {
+            "rows": bounds.rows,
+            "timeout_s": bounds.timeout_s,
+            "scan_bytes": bounds.scan_bytes,
+            "cost_usd": bounds.cost_usd,
+        },
+    }

@@ -71,6 +71,9 @@ def check(tree: exp.Query) -> None:
             raise _refused("TABLESAMPLE is not allowed: its rows change from call to call")
         elif isinstance(node, (exp.Parameter, exp.SessionParameter)):
             raise _refused("variables are not allowed; use a parameter, :name")
+        elif isinstance(node, exp.Unnest):
+            if not isinstance(node.parent, (exp.From, exp.Join)):
+                raise _refused("UNNEST stands in FROM")
         elif isinstance(node, exp.Func):
             _check_function(node)
 
