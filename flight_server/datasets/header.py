@@ -93,7 +93,7 @@ class Section:
             if key not in self._known:
                 known = ", ".join(self._known)
                 raise self.error(
-                    key, f"there is no key {key!r}{self._place()}{nearest(key, self._known)}. Known are {known}"
+                    key, f"there is no key {key!r}{self._place()}{nearest(key, self._known, end='.')} Known are {known}"
                 )
 
     def error(self, key: str, message: str) -> DatasetError:

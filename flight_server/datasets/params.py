@@ -49,7 +49,7 @@ def resolve(dataset: Dataset, raw: Mapping[str, object], today: date) -> dict[st
         if name not in dataset.params:
             raise InvalidRequest(
                 "unknown-parameter",
-                f"{dataset.name} has no parameter {shown(name)}{nearest(name, dataset.params)}. {takes}",
+                f"{dataset.name} has no parameter {shown(name)}{nearest(name, dataset.params, end='.')} {takes}",
             )
     values: dict[str, Value] = {}
     for name, parameter in dataset.params.items():

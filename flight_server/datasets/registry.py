@@ -28,7 +28,7 @@ class Registry:
         if name not in allowed:
             raise NotFound(
                 "unknown-dataset",
-                f"there is no dataset {name[:80]!r}{nearest(name, allowed)}. ListFlights names those there are",
+                f"there is no dataset {name[:80]!r}{nearest(name, allowed, end='.')} ListFlights names those there are",
             )
         versions = self.datasets[name]
         if version is None:

@@ -153,7 +153,7 @@ def _arrow(node: _Node) -> pa.DataType:
         return pa.struct([(name, _arrow(item)) for name, item in zip(node.names, node.items, strict=True)])
     if node.word not in _COLUMN_WORDS:
         raise ValueError(
-            f"there is no column type {node.word!r}{nearest(node.word, (*_COLUMN_WORDS, *_NESTED))}. "
+            f"there is no column type {node.word!r}{nearest(node.word, (*_COLUMN_WORDS, *_NESTED), end='.')} "
             f"There are {', '.join(_COLUMN_WORDS)}, decimal(p,s), list<T>, map<K,V>, struct<name: T>"
         )
     return _COLUMN_WORDS[node.word]
@@ -171,7 +171,7 @@ def _param(node: _Node) -> ParamType:
     if node.word not in _PARAM_WORDS:
         known = (*sorted(_PARAM_WORDS), "decimal", "list", "map")
         raise ValueError(
-            f"there is no parameter type {node.word!r}{nearest(node.word, known)}. "
+            f"there is no parameter type {node.word!r}{nearest(node.word, known, end='.')} "
             "There are bool, int32, int64, float32, float64, decimal(p,s), string, enum, date, timestamp, "
             "timestamp(tz), list<T>, map<K,V>"
         )

@@ -176,7 +176,7 @@ def _check_keys(found: Mapping[str, object], known: Sequence[str]) -> None:
         if key not in known:
             names = ", ".join(known)
             raise InvalidRequest(
-                "bad-request", f"there is no key {ascii(key)[:60]}{nearest(key, known)}. Known are {names}"
+                "bad-request", f"there is no key {ascii(key)[:60]}{nearest(key, known, end='.')} Known are {names}"
             )
 
 
