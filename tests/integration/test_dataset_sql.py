@@ -22,7 +22,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from tests.fix_tables import SCHEMAS, Tables, hostile_tables, real_tables
+from tests.frames import SCHEMAS, Tables, hostile_tables, real_tables
 from tests.oracle import EXPECTED, assert_equal, expected_materialized_value
 
 SQL = Path(__file__).parents[2] / "sql"
