@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from flight_server.errors import Cancelled, EngineFailed
-from flight_server.model import SortKey
+from flight_server.model import Part, SortKey
 from flight_server.results.carriers import restore
 from flight_server.results.merge import merge
 
@@ -30,13 +29,8 @@ _BUFFER_MIN, _BUFFER_MAX = 64 << 10, 4 << 20
 _POLL_S = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One Parquet object of a result: `bucket/key` (or a path), rows and bytes as its footer says."""
-
-    path: str
-    rows: int
-    bytes: int
+class PartMissing(EngineFailed, FileNotFoundError):
+    """A part that the manifest names is not there: removed since, by a life-cycle rule or by hand."""
 
 
 class Budget:
@@ -225,6 +219,8 @@ def _part_bytes(parts: Sequence[Part], columns: int, buffer: int, batch_rows: in
 def _translated(path: str) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError as error:
+        raise PartMissing(f"the part {path.rsplit('/', 1)[-1]!r} is not there") from error
     except (OSError, pa.ArrowException) as error:
         name = path.rsplit("/", 1)[-1]
         raise EngineFailed(f"the part {name!r} cannot be read: {str(error).splitlines()[0][:200]}") from error
