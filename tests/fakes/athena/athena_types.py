@@ -97,7 +97,8 @@ class AthenaType:
         if self.name == "map":
             return f"MAP({self.children[0][1].duckdb}, {self.children[1][1].duckdb})"
         if self.name == "row":
-            quoted = ((n.lower().replace('"', '""'), t.duckdb) for n, t in self.children)
+            named = ((n.lower() or f"field{i}", t.duckdb) for i, (n, t) in enumerate(self.children))
+            quoted = ((n.replace('"', '""'), t) for n, t in named)
             return "STRUCT(" + ", ".join(f'"{n}" {t}' for n, t in quoted) + ")"
         return _DUCKDB.get(self.name, self.name.upper())
 

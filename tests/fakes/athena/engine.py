@@ -64,8 +64,8 @@ class Answer:
             item = f'"c{i}"'
             if as_text and (column.type.name in ("json", "uuid") or column.type.name.startswith("interval")):
                 item = f"CAST({item} AS VARCHAR)"
-            elif _CAST_ALWAYS.search(str(kind)) and "STRUCT(" not in re.sub(r'STRUCT\("?\w', "", str(kind)):
-                item = f"CAST({item} AS {column.type.duckdb})" if _all_named(column.type) else item
+            elif _CAST_ALWAYS.search(str(kind)):
+                item = f"CAST({item} AS {column.type.duckdb})"
             items.append(item)
         if items == [f'"c{i}"' for i in range(len(items))]:
             return self.sql
@@ -82,10 +82,6 @@ class Answer:
 
     def close(self) -> None:
         self.cursor.close()
-
-
-def _all_named(kind: AthenaType) -> bool:
-    return all(_all_named(t) and (n != "" or kind.name != "row") for n, t in kind.children)
 
 
 class Engine:

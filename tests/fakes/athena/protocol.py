@@ -32,7 +32,7 @@ class Server(ThreadingHTTPServer):
         self.faults = faults
         self.calls: Counter[str] = Counter()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A client that went away is no news; BaseServer prints a traceback."""
         _log.debug("connection of %s broke off", client_address, exc_info=True)
 
@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer = 200, self.server.operations.call(operation, request)
         except ApiError as error:
             status, answer = error.status, {"__type": error.kind, "Message": error.message, **error.extra}
-        except Exception as error:  # one call must not take the server down; the client sees what broke
+        except Exception as error:  # noqa: BLE001 - one call must not take the server down; the client sees what broke
             _log.exception("%s failed", operation)
             status, answer = 500, {"__type": "InternalServerException", "Message": f"{type(error).__name__}: {error}"}
         if faults.take("lost_next", operation):

@@ -133,7 +133,8 @@ def _refuse(job: Run, answer: Answer) -> None:
     keys = [k.lower() for k in options.get("partitioned_by", [])]
     names = [c.name for c in answer.columns]
     if keys and names[-len(keys) :] != keys:
-        message = f"Partition keys must be the last columns in the table and in the same order as the table properties: {keys}"
+        message = "Partition keys must be the last columns in the table and in the same order as the table properties: "
+        message += ", ".join(keys)
         raise QueryFailed("HIVE_COLUMN_ORDER_MISMATCH", message)
 
 
@@ -227,7 +228,7 @@ def _ctas(job: Run) -> None:
 
 
 def _ctas_iceberg(job: Run, answer: Answer, name: tuple[str, str]) -> None:
-    options, out = job.statement.options, job.outcome
+    options = job.statement.options
     if options.get("is_external", True):
         raise QueryFailed("INVALID_TABLE_PROPERTY", "Iceberg tables require is_external = false")
     if not options.get("location"):
@@ -315,7 +316,8 @@ def _create_table(job: Run, tree: exp.Expression) -> None:
 
 
 def _drop_table(job: Run, tree: exp.Expression) -> None:
-    writes.drop_table(job.catalog, tree.this, job.database, job.statement.lenient)
+    assert job.statement.table is not None
+    writes.drop_table(job.catalog, job.statement.table, job.database, job.statement.lenient)
 
 
 def _create_database(job: Run, tree: exp.Expression) -> None:
@@ -323,7 +325,8 @@ def _create_database(job: Run, tree: exp.Expression) -> None:
 
 
 def _drop_database(job: Run, tree: exp.Expression) -> None:
-    writes.drop_database(job.catalog, tree.this, tree, job.statement.lenient)
+    assert job.statement.table is not None
+    writes.drop_database(job.catalog, job.statement.table, tree, job.statement.lenient)
 
 
 def _show(job: Run) -> None:

@@ -85,10 +85,12 @@ def _filters(scope: Scope, alias: str) -> list[exp.Expression]:
             outer = join.side in ("LEFT", "FULL", "RIGHT")
             conditions += [] if outer and join.alias_or_name != alias else [on]
     terms = [t for c in conditions for t in (c.flatten() if isinstance(c, exp.And) else [c])]
-    return [t for t in terms if {c.table for c in t.find_all(exp.Column)} == {alias}]
+    return [t for t in terms if isinstance(t, exp.Boolean) or {c.table for c in t.find_all(exp.Column)} == {alias}]
 
 
 def _bytes(scanned: Scanned, filters: list[exp.Expression], columns: set[str] | None) -> int:
+    if any(isinstance(term, exp.Boolean) and not term.this for term in filters):
+        return 0
     schema = scanned.table.schema()
     row_filter: ice.BooleanExpression = ice.AlwaysTrue()
     for term in filters:

@@ -113,9 +113,9 @@ def _plain(text: str, word: str) -> Statement:
         case exp.Delete():
             return Statement("DML", "DELETE", tree.args.get("where"), table=tree.this)
         case exp.Drop(kind="TABLE"):
-            return Statement("DDL", "DROP_TABLE", tree, tree.this, lenient=bool(tree.args.get("exists")))
+            return Statement("DDL", "DROP_TABLE", tree, _dropped(tree), lenient=bool(tree.args.get("exists")))
         case exp.Drop(kind="SCHEMA" | "DATABASE"):
-            return Statement("DDL", "DROP_DATABASE", tree, tree.this, lenient=bool(tree.args.get("exists")))
+            return Statement("DDL", "DROP_DATABASE", tree, _dropped(tree), lenient=bool(tree.args.get("exists")))
         case exp.Create(kind="TABLE") if isinstance(tree.this, exp.Schema):
             name = tree.this.this
             lenient = bool(tree.args.get("exists"))
@@ -129,6 +129,13 @@ def _plain(text: str, word: str) -> Statement:
         case exp.Merge() | exp.Update() | exp.Alter() | exp.Create() | exp.Drop():
             return Statement("DDL" if isinstance(tree, exp.Alter | exp.Create | exp.Drop) else "DML", word, tree)
     raise SyntaxProblem(f"line 1:1: mismatched input {word!r}. Expecting: 'SELECT', 'WITH', 'UNLOAD', …")
+
+
+def _dropped(tree: exp.Drop) -> exp.Table:
+    names: list[exp.Table] = tree.args.get("tables") or [tree.this]
+    if len(names) != 1:
+        raise SyntaxProblem("line 1:1: mismatched input ','. Expecting: <EOF>")
+    return names[0]
 
 
 def _explain(text: str) -> Statement:

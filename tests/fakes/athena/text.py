@@ -64,7 +64,7 @@ def _text(value: Any, kind: AthenaType) -> str | None:
             return "{" + ", ".join(f"{_nested(k, inner[0][1])}={_nested(v, inner[1][1])}" for k, v in pairs) + "}"
         case "row", dict():
             values = zip(inner, value.values(), strict=True)
-            return "{" + ", ".join(f"{n}={_nested(v, t)}" for (n, t), v in values) + "}"
+            return "{" + ", ".join(f"{n or f'field{i}'}={_nested(v, t)}" for i, ((n, t), v) in enumerate(values)) + "}"
         case _, bool():
             return str(value).lower()
         case "real", float():
