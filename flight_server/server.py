@@ -29,6 +29,7 @@ from flight_server.results.store import Store
 from flight_server.service.descriptors import Tickets
 from flight_server.service.rpc import FlightService
 from flight_server.tables.catalog import open_catalog
+from flight_server.tables.locate import locator
 from flight_server.telemetry import log
 
 # A connection is made or refused in this time; a read of a few MiB that takes longer is a broken one.
@@ -146,7 +147,7 @@ def duckdb_s3(config: Config) -> dict[str, str] | None:
 
 
 def build_pipeline(config: Config, catalog: Catalog, engines: dict[EngineName, Engine], datasets: Registry) -> Pipeline:
-    return Pipeline(datasets, Planner(Tables(catalog), config.cost), engines, config.limits)
+    return Pipeline(datasets, Planner(Tables(catalog, locator(catalog)), config.cost), engines, config.limits)
 
 
 def load_datasets(directory: Path) -> tuple[Registry, list[DatasetError]]:
