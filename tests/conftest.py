@@ -1,3 +1,3 @@
 """Fixtures by subject."""
 
-pytest_plugins = ["tests.fix_aws", "tests.fix_lake"]
+pytest_plugins = ["tests.fix_aws", "tests.fix_lake", "tests.fix_athena"]
