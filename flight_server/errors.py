@@ -165,7 +165,7 @@ CODES: dict[str, type[Error]] = {
 }
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the known name closest to `name`, or an empty string when none is close."""
+def nearest(name: str, known: Iterable[str], end: str = "") -> str:
+    """`"; did you mean 'x'?"` for the known name closest to `name`, or `end` when none is close."""
     found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    return f"; did you mean {found[0]!r}?" if found else end

@@ -52,9 +52,10 @@ class Request:
     as_of: str | None = None
     engine: str | None = None
     sql: str | None = None
-    # From a server-issued ticket: the snapshots to read and the contract that was promised.
+    # From a server-issued ticket: the snapshots to read, the contract and the engine that were promised.
     pins: Mapping[str, int | None] | None = None
     contract: str | None = None
+    issued_engine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +154,24 @@ class SortKey:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request of a dataset may cost; None = the server's own limit."""
+    """What a dataset file says one of its requests may cost; None = the server's own limit."""
 
     max_scan_bytes: int | None = None
     max_rows: int | None = None
     max_cost_usd: float | None = None
     timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one request may cost in effect: the stricter of the dataset's limits and the server's."""
+
+    rows: int
+    timeout_s: float
+    batch_rows: int
+    batch_bytes: int
+    scan_bytes: int | None = None
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +217,7 @@ class Dataset:
     # Line of the file on which the query starts, so that errors in it can be placed.
     sql_line: int
     sql: str
-    tree: exp.Expression
+    tree: exp.Query
     # Digest of the whole file: a ticket issued for another text of the dataset is no longer good.
     digest: str
 
@@ -260,7 +273,7 @@ class Plan:
     pins: tuple[TablePin, ...]
     fingerprint: str
     estimate: Estimate
-    limits: Limits
+    bounds: Bounds
     cache: Literal["hit", "miss", "off"] = "off"
 
 
@@ -271,6 +284,34 @@ class ExecutionStats:
     query_id: str = ""
     scanned_bytes: int = 0
     usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One Parquet object of a stored result: `bucket/key`, and rows and bytes as its footer says."""
+
+    path: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """A complete result under a fingerprint: its parts, and what making it cost. `created` in epoch seconds."""
+
+    fingerprint: str
+    query_id: str
+    parts: tuple[Part, ...]
+    scanned_bytes: int
+    created: float
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def bytes(self) -> int:
+        return sum(part.bytes for part in self.parts)
 
 
 class Execution(Protocol):
@@ -293,4 +334,45 @@ class Engine(Protocol):
 
     def start(self, plan: Plan) -> Execution: ...
 
+    def stored(self, plan: Plan) -> StoredResult | None:
+        """The result of an equal plan where the engine keeps results and the plan's cache policy allows it."""
+
+    def ping(self) -> None:
+        """Raise EngineFailed when the engine does not answer."""
+
     def close(self) -> None: ...
+
+
+def to_json(value: Value) -> object:
+    """A value as the JSON form of the protocol writes it: dates ISO 8601, decimals as strings, a map as an object."""
+    if isinstance(value, tuple):
+        if value and isinstance(value[0], tuple):
+            return {str(to_json(pair[0])): to_json(pair[1]) for pair in value}
+        return [to_json(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def plan_json(plan: Plan) -> dict[str, object]:
+    """The plan JSON of protocol.md."""
+    bounds = plan.bounds
+    return {
+        "dataset": plan.dataset.name,
+        "version": plan.dataset.version,
+        "params": {name: to_json(value) for name, value in plan.params.items()},
+        "engine": plan.engine,
+        "dropped": list(plan.dropped),
+        "snapshots": {pin.table: pin.snapshot_id for pin in plan.pins},
+        "fingerprint": plan.fingerprint,
+        "cache": plan.cache,
+        "estimate": {"files": plan.estimate.files, "bytes": plan.estimate.bytes, "usd": plan.estimate.usd},
+        "limits": {
+            "rows": bounds.rows,
+            "timeout_s": bounds.timeout_s,
+            "scan_bytes": bounds.scan_bytes,
+            "cost_usd": bounds.cost_usd,
+        },
+    }

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Literal
 
 import structlog
-
-from flight_server.config import Log
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("athena_flight")
 
 
-def configure(settings: Log) -> None:
+def configure(form: Literal["console", "json"], level: str) -> None:
     """Send log lines to standard error in the configured format. Called once, by the command that starts."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
-        if settings.format == "json"
+        if form == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
@@ -27,7 +26,7 @@ def configure(settings: Log) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )

@@ -281,6 +281,13 @@ def test_a_query_without_a_result_location_is_refused(athena: AthenaClient) -> N
         athena.start(QUICK, WorkGroup="nobody")
 
 
+def test_buckets_that_do_not_exist(athena: AthenaClient) -> None:
+    with pytest.raises(ClientError, match="Unable to verify/create output bucket nobodys"):
+        athena.start(QUICK, ResultConfiguration={"OutputLocation": "s3://nobodys/results/"})
+    reason = athena.reason("UNLOAD (SELECT 1 AS a) TO 's3://nobodys/x/' WITH (format='PARQUET')")
+    assert "NoSuchBucket" in reason
+
+
 def test_a_query_over_the_cutoff_is_cancelled(athena: AthenaClient) -> None:
     with pytest.raises(ClientError, match="at least 10000000"):
         _post(athena.aws, {"Name": "low", "Configuration": {"BytesScannedCutoffPerQuery": 1}}, "CreateWorkGroup")

@@ -195,6 +195,8 @@ def test_ctas_to_parquet_makes_a_hive_table(athena: AthenaClient) -> None:
     )
     assert execution["SubstatementType"] == "CREATE_TABLE_AS_SELECT"
     assert all(uri.startswith(target) for uri in athena.manifest(execution))
+    parts = [part["id"].to_pylist() for part in athena.parts(athena.manifest(execution))]
+    assert all(part != sorted(part) for part in parts)
     glue = athena.aws.client("glue").get_table(DatabaseName="lake", Name="hive_prices")["Table"]
     columns = [(c["Name"], c["Type"]) for c in glue["StorageDescriptor"]["Columns"]]
     assert columns == [("id", "bigint"), ("ts", "timestamp"), ("tags", "array<string>")]

@@ -153,6 +153,8 @@ def test_time_travel(athena: AthenaClient, lake: Catalog) -> None:
     stamp = athena.one(f"date_format(from_unixtime({at}), '%Y-%m-%d %H:%i:%s.%f')")
     found = athena.rows(f"SELECT count(*) FROM travel FOR TIMESTAMP AS OF TIMESTAMP '{stamp} UTC'")
     assert found == [["10"]]
+    later = "SELECT count(*) FROM travel FOR TIMESTAMP AS OF current_timestamp + INTERVAL '1' DAY"
+    assert athena.rows(later) == [["11"]]
     reason = athena.reason("SELECT * FROM travel FOR VERSION AS OF 1")
     assert "Iceberg snapshot ID does not exist: 1" in reason
     assert "No version history" in athena.reason(

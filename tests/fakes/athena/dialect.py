@@ -72,7 +72,7 @@ _JODA += [("DDD", "%j"), ("a", "%p"), ("d", "%-d"), ("M", "%-m"), ("H", "%-H"), 
 Rows = Literal["map", "row"]
 
 
-def translate(tree: exp.Expression, source: Callable[[exp.Table], str], rows: Rows = "map") -> str:
+def translate(tree: exp.Expr, source: Callable[[exp.Table], str], rows: Rows = "map") -> str:
     """DuckDB's text of a query. `source` gives the FROM item of a table that is no CTE.
 
     UNNEST of one argument into two columns or more is a map's or an array of rows'; the text cannot tell, so `rows`
@@ -93,7 +93,7 @@ def is_cte(table: exp.Table) -> bool:
     """Whether a name is one that a WITH around it defines."""
     if table.db:
         return False
-    node: exp.Expression | None = table
+    node: exp.Expr | None = table
     while node is not None:
         with_ = node.args.get("with_")
         if with_ is not None and table.name.lower() in {c.alias.lower() for c in with_.expressions}:
@@ -102,7 +102,7 @@ def is_cte(table: exp.Table) -> bool:
     return False
 
 
-def _rewrite(node: exp.Expression, source: Callable[[exp.Table], str], rows: Rows) -> exp.Expression:
+def _rewrite(node: exp.Expr, source: Callable[[exp.Table], str], rows: Rows) -> exp.Expr:
     match node:
         case exp.Table():
             return _table(node, source)
@@ -146,11 +146,11 @@ def _rewrite(node: exp.Expression, source: Callable[[exp.Table], str], rows: Row
             return node
 
 
-def _call(name: str, *arguments: exp.Expression) -> exp.Anonymous:
+def _call(name: str, *arguments: exp.Expr) -> exp.Anonymous:
     return exp.Anonymous(this=name, expressions=[a.copy() for a in arguments])
 
 
-def _table(node: exp.Table, source: Callable[[exp.Table], str]) -> exp.Expression:
+def _table(node: exp.Table, source: Callable[[exp.Table], str]) -> exp.Expr:
     alias = node.args.get("alias")
     if isinstance(node.this, exp.Anonymous) and node.this.name.upper() == "TABLE":
         return _table_function(node)
@@ -166,7 +166,7 @@ def _table(node: exp.Table, source: Callable[[exp.Table], str]) -> exp.Expressio
     return item
 
 
-def _table_function(node: exp.Table) -> exp.Expression:
+def _table_function(node: exp.Table) -> exp.Expr:
     """`TABLE(sequence(start => 1, stop => n))`, the one table function that tests need."""
     series = node.this.expressions[0]
     values = [series.args.get(key) for key in ("start", "end", "step")]
@@ -176,7 +176,7 @@ def _table_function(node: exp.Table) -> exp.Expression:
     return exp.Table(this=exp.Var(this=text), alias=alias.copy() if alias is not None else None)
 
 
-def _unnest(node: exp.Unnest, rows: Rows, alias: exp.TableAlias | None = None) -> exp.Expression:
+def _unnest(node: exp.Unnest, rows: Rows, alias: exp.TableAlias | None = None) -> exp.Expr:
     """`UNNEST(a, b) [WITH ORDINALITY] AS t(x, y)` as a lateral subquery of DuckDB's UNNEST in the select list."""
     alias = alias or node.args.get("alias")
     columns = list(alias.args.get("columns") or []) if alias is not None else []
@@ -196,7 +196,7 @@ def _unnest(node: exp.Unnest, rows: Rows, alias: exp.TableAlias | None = None) -
     return exp.Table(this=exp.Var(this=f"{lateral}(SELECT {', '.join(picked)}) AS {name}{names}"))
 
 
-def _type(node: exp.DataType) -> exp.Expression:
+def _type(node: exp.DataType) -> exp.Expr:
     sizes = [int(p.this.name) for p in node.expressions if isinstance(p, exp.DataTypeParam) and p.this.name.isdigit()]
     if node.this is exp.DType.TIMESTAMP:
         digits = sizes[0] if sizes else 3
@@ -209,7 +209,7 @@ def _type(node: exp.DataType) -> exp.Expression:
     return node
 
 
-def _cast(node: exp.Cast) -> exp.Expression:
+def _cast(node: exp.Cast) -> exp.Expr:
     to, value = node.to, node.this
     if isinstance(value, exp.Null):
         return node

@@ -1,0 +1,74 @@
+"""The datasets of one folder: found, parsed, looked up by name and version. Reading a folder executes nothing."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flight_server.datasets import contract
+from flight_server.errors import DatasetError, NotFound, nearest
+from flight_server.model import Caller, Dataset
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All valid datasets of a folder by name and version. Replaced as a whole on reload, never changed."""
+
+    datasets: Mapping[str, Mapping[int, Dataset]]
+
+    def get(self, name: str, version: int | None, caller: Caller) -> Dataset:
+        """The dataset `name`, its newest version unless one is asked for.
+
+        Raises NotFound (unknown-dataset, unknown-version). A dataset that `caller` may not use answers exactly like
+        one that does not exist, in its suggestions too.
+        """
+        allowed = [known for known in self.datasets if may_use(caller, self.latest(known))]
+        if name not in allowed:
+            raise NotFound(
+                "unknown-dataset",
+                f"there is no dataset {name[:80]!r}{nearest(name, allowed, end='.')} ListFlights names those there are",
+            )
+        versions = self.datasets[name]
+        if version is None:
+            return versions[max(versions)]
+        if version not in versions or not may_use(caller, versions[version]):
+            known = ", ".join(str(v) for v in sorted(versions))
+            raise NotFound("unknown-version", f"{name} has no version {version}; it has {known}")
+        return versions[version]
+
+    def latest(self, name: str) -> Dataset:
+        return self.datasets[name][max(self.datasets[name])]
+
+    def visible(self, caller: Caller, glob: str = "*") -> Iterator[Dataset]:
+        """The newest version of each dataset that `caller` may use and whose name matches `glob`, by name."""
+        for name in sorted(self.datasets):
+            if fnmatch.fnmatchcase(name, glob) and may_use(caller, self.latest(name)):
+                yield self.latest(name)
+
+
+def may_use(caller: Caller, dataset: Dataset) -> bool:
+    """Whether the dataset's `[access] roles` let the caller in. Without roles everybody may."""
+    return not dataset.roles or "*" in caller.roles or bool(dataset.roles & caller.roles)
+
+
+def load(directory: Path) -> tuple[Registry, list[DatasetError]]:
+    """Read every `*.sql` directly in `directory` (its sub-folders hold other things) and report what is wrong.
+
+    The registry has the datasets that are right; whether to serve it in spite of errors is the caller's choice.
+    """
+    found: dict[str, dict[int, Dataset]] = {}
+    errors: list[DatasetError] = []
+    if not directory.is_dir():
+        return Registry({}), [DatasetError(directory, 0, 0, "there is no such folder of datasets")]
+    for path in sorted(directory.glob("*.sql")):
+        try:
+            dataset = contract.parse(path, path.read_text(encoding="utf-8"))
+        except DatasetError as error:
+            errors.append(error)
+        except UnicodeDecodeError as error:
+            errors.append(DatasetError(path, 0, 0, f"not UTF-8: {error.reason} at byte {error.start}"))
+        else:
+            found.setdefault(dataset.name, {})[dataset.version] = dataset
+    return Registry(found), errors

@@ -1,0 +1,161 @@
+"""The embedded engine: DuckDB over Iceberg tables, in this process, locked down.
+
+One DuckDB instance for the process and one cursor for each query, as DuckDB asks for. The Iceberg extension comes
+from a wheel, so nothing is downloaded. After start, the instance can read the warehouse and nothing else, and its
+settings can no longer be changed: the second wall behind `plan/allowed.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from flight_server.config import DuckDB as Settings
+from flight_server.errors import Cancelled, EngineFailed
+from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
+
+# Load order matters: iceberg needs avro for its manifests, and both read through httpfs for s3:// warehouses.
+_EXTENSIONS = ("icu", "httpfs", "avro", "iceberg")
+
+
+class DuckDBEngine:
+    """Runs plans on an embedded DuckDB. `warehouses` are the only folders or s3:// prefixes that it can read."""
+
+    name: EngineName = "duckdb"
+
+    def __init__(self, settings: Settings, warehouses: tuple[str, ...], s3: Mapping[str, str] | None = None) -> None:
+        self._connection = duckdb.connect(
+            ":memory:",
+            config={
+                "threads": settings.threads,
+                "memory_limit": settings.memory,
+                "max_temp_directory_size": settings.temp_bytes_max,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+        for name in _EXTENSIONS:
+            _load_extension(self._connection, name)
+        # Equal on every machine, whatever its zone; and rows come in an order only where the query has one.
+        self._connection.execute("SET TimeZone = 'UTC'")
+        self._connection.execute("SET preserve_insertion_order = false")
+        if s3:
+            _create_secret(self._connection, s3)
+        _lock_down(self._connection, warehouses)
+
+    def start(self, plan: Plan) -> DuckDBExecution:
+        return DuckDBExecution(self._connection.cursor(), plan.sql, plan.bounds.batch_rows)
+
+    def stored(self, plan: Plan) -> StoredResult | None:  # noqa: ARG002 - the embedded engine keeps no results
+        return None
+
+    def describe(self, sql: str) -> list[tuple[str, str]]:
+        """Column names and DuckDB types of a query, without running it."""
+        cursor = self._connection.cursor()
+        try:
+            return [(row[0], row[1]) for row in cursor.execute(f"DESCRIBE {sql}").fetchall()]
+        except duckdb.Error as error:
+            raise EngineFailed(f"DuckDB: {_reason(error)}") from error
+        finally:
+            cursor.close()
+
+    def ping(self) -> None:
+        """Raise EngineFailed when DuckDB does not answer."""
+        self.describe("SELECT 1 AS one")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class DuckDBExecution:
+    """One running query. Owns its cursor; `close` interrupts what still runs and frees it."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> None:
+        self._cursor = cursor
+        self._sql = sql
+        self._batch_rows = batch_rows
+        self._cancelled = threading.Event()
+        # Held while the cursor is in use, so that `close` never pulls it away from under a fetch.
+        self._in_use = threading.Lock()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Record batches as DuckDB makes them. Blocks in DuckDB, with the GIL released.
+
+        Raises EngineFailed with DuckDB's reason, Cancelled after `cancel`.
+        """
+        try:
+            with self._in_use:
+                self._stop_if_cancelled()
+                reader = self._cursor.sql(self._sql).to_arrow_reader(self._batch_rows)
+            while True:
+                with self._in_use:
+                    self._stop_if_cancelled()
+                    batch = next(reader, None)
+                if batch is None:
+                    return
+                yield batch
+        except duckdb.InterruptException:
+            raise Cancelled("cancelled", "the query was stopped") from None
+        except duckdb.Error as error:
+            raise EngineFailed(f"DuckDB: {_reason(error)}") from error
+        except pa.ArrowException as error:
+            # Errors inside a running Arrow stream arrive as Arrow's, DuckDB's text within.
+            if self._cancelled.is_set():
+                raise Cancelled("cancelled", "the query was stopped") from None
+            raise EngineFailed(f"DuckDB: {_reason(error)}") from error
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        self._cursor.interrupt()
+
+    def close(self) -> None:
+        self.cancel()
+        # An interrupt between two vectors is seen at once; one that comes before the query starts is lost: repeat it.
+        while not self._in_use.acquire(timeout=0.02):
+            self._cursor.interrupt()
+        try:
+            self._cursor.close()
+        finally:
+            self._in_use.release()
+
+    @property
+    def stats(self) -> ExecutionStats:
+        return ExecutionStats()
+
+    def _stop_if_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled("cancelled", "the query was stopped")
+
+
+def _load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    module = importlib.import_module(f"duckdb_extension_{name}")
+    file = next(Path(str(module.__file__)).parent.rglob("*.duckdb_extension"))
+    connection.execute(f"LOAD {_quoted(str(file))}")
+
+
+def _create_secret(connection: duckdb.DuckDBPyConnection, s3: Mapping[str, str]) -> None:
+    # The keys are DuckDB's own: KEY_ID, SECRET, SESSION_TOKEN, REGION, ENDPOINT, URL_STYLE, USE_SSL.
+    options = ", ".join(f"{key} {_quoted(value)}" for key, value in s3.items())
+    connection.execute(f"CREATE SECRET warehouse (TYPE s3, {options})")
+
+
+def _lock_down(connection: duckdb.DuckDBPyConnection, warehouses: tuple[str, ...]) -> None:
+    folders = ", ".join(_quoted(w if w.endswith("/") else f"{w}/") for w in warehouses)
+    connection.execute(f"SET allowed_directories = [{folders}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an engine's message: the rest quotes SQL and files of the server."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,105 @@
+"""The flow of one request as code: describe, plan, answer. Knows no wire format and no engine's insides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Literal
+
+import pyarrow as pa
+
+from flight_server.config import Limits
+from flight_server.datasets.params import resolve
+from flight_server.datasets.registry import Registry
+from flight_server.errors import Denied, InvalidRequest, Unsupported
+from flight_server.model import Bounds, Caller, Dataset, Engine, EngineName, Execution, Plan, Request, StoredResult
+from flight_server.plan.planner import Planner
+from flight_server.plan.scan import moment
+from flight_server.results.contract import conform
+
+# The role that may choose the engine with `_engine`; without authentication everybody has it.
+ENGINE_ROLE = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A running answer: the plan, the engine's execution, and its batches with the contract's schema."""
+
+    plan: Plan
+    execution: Execution
+    batches: Iterator[pa.RecordBatch]
+
+
+class Pipeline:
+    """Answers requests from a registry, a planner and engines. `registry` is replaced as a whole on reload."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        planner: Planner,
+        engines: Mapping[EngineName, Engine],
+        limits: Limits,
+        today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+    ) -> None:
+        self.registry = registry
+        self._planner = planner
+        self._engines = engines
+        self._limits = limits
+        self._today = today
+
+    def describe(self, request: Request, caller: Caller) -> Dataset:
+        """The dataset that a request names, for its contract. Touches no engine and checks no parameter."""
+        if request.sql is not None:
+            raise Unsupported("unsupported", "SQL of one's own is not served here; ask for a dataset")
+        return self.registry.get(request.dataset, request.version, caller)
+
+    def plan(self, request: Request, caller: Caller) -> Plan:
+        """How the request will be answered: validated, pinned, priced. Runs nothing."""
+        dataset = self.describe(request, caller)
+        if request.contract not in (None, dataset.digest):
+            raise InvalidRequest("expired-ticket", f"{dataset.name} has changed since the ticket was issued; ask again")
+        plan = self._planner.plan(
+            dataset,
+            resolve(dataset, request.params, self._today()),
+            self._engine_name(dataset, request, caller),
+            self._bounds(dataset),
+            moment(request.as_of) if request.as_of is not None else None,
+            request.pins,
+        )
+        return replace(plan, cache=self._cached(plan))
+
+    def stored(self, plan: Plan) -> StoredResult | None:
+        """The stored result of an equal plan, whose rows and bytes are known before it runs."""
+        return self._engines[plan.engine].stored(plan)
+
+    def answer(self, plan: Plan) -> Answer:
+        """Start the plan's engine. The caller of this closes `Answer.execution`, whatever happens."""
+        execution = self._engines[plan.engine].start(plan)
+        return Answer(plan, execution, conform(plan.dataset, execution.batches(), plan.bounds.rows))
+
+    def _cached(self, plan: Plan) -> Literal["hit", "miss", "off"]:
+        if plan.engine == "duckdb" or plan.dataset.cache.mode == "off":
+            return "off"
+        return "hit" if self.stored(plan) else "miss"
+
+    def _engine_name(self, dataset: Dataset, request: Request, caller: Caller) -> EngineName:
+        if request.engine is not None and not {"*", ENGINE_ROLE} & caller.roles:
+            raise Denied("not-allowed", f"the role {ENGINE_ROLE!r} is needed to choose the engine")
+        default = next(iter(self._engines))
+        wanted = request.engine or request.issued_engine or (default if dataset.engine == "auto" else dataset.engine)
+        for name in self._engines:
+            if name == wanted:
+                return name
+        raise InvalidRequest("bad-request", f"there is no engine {wanted[:40]!r}; there is {', '.join(self._engines)}")
+
+    def _bounds(self, dataset: Dataset) -> Bounds:
+        said, server = dataset.limits, self._limits
+        return Bounds(
+            rows=min(said.max_rows or server.rows_max, server.rows_max),
+            timeout_s=min(said.timeout_s or server.timeout_s, server.timeout_s),
+            batch_rows=server.batch_rows_max,
+            batch_bytes=server.batch_bytes_max,
+            scan_bytes=said.max_scan_bytes,
+            cost_usd=said.max_cost_usd,
+        )

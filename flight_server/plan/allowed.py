@@ -1,0 +1,129 @@
+"""What a query may name: catalog tables, UNNEST, VALUES, and the functions listed here. Everything else is refused.
+
+This is the first of two walls around the engines; the second is DuckDB's own locked configuration (engines/duckdb.py)
+or Athena's IAM role. The list is of what may be, not of what may not: a function that a later release of an engine or
+of the parser learns is refused until somebody has looked at it. Functions whose answer changes from call to call
+(now, random, uuid) are left out on purpose: a stored result would be wrong. A parameter with
+`default = "today"` says it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sqlglot import exp
+
+from flight_server.errors import InvalidRequest, nearest
+
+_FUNCTION_NAMES = """
+    abs acos asin atan atan2 cbrt ceil ceiling cos cosh degrees e exp floor from_base greatest infinity is_finite
+    is_infinite is_nan least ln log log10 log2 mod nan pi pow power radians round sign sin sinh sqrt tan tanh to_base
+    truncate width_bucket bitwise_and bitwise_or bitwise_xor bitwise_not bit_count
+    arbitrary any_value approx_distinct approx_percentile array_agg avg bool_and bool_or checksum corr count count_if
+    covar_pop covar_samp every geometric_mean histogram kurtosis map_agg max max_by min min_by multimap_agg
+    regr_intercept regr_slope skewness stddev stddev_pop stddev_samp sum var_pop var_samp variance listagg string_agg
+    cume_dist dense_rank first_value lag last_value lead nth_value ntile percent_rank rank row_number
+    chr codepoint concat concat_ws ends_with from_utf8 hamming_distance initcap left length char_length
+    levenshtein_distance lower lpad ltrim normalize position regexp_count regexp_extract regexp_extract_all regexp_like
+    regexp_replace regexp_split repeat replace reverse right rpad rtrim soundex split split_part starts_with
+    str_position strpos substr substring to_utf8 translate trim upper word_stem format
+    all_match any_match array_distinct array_except array_intersect array_join array_max array_min array_position
+    array_remove array_sort array_union array_length arrays_overlap cardinality contains element_at filter flatten
+    none_match reduce sequence slice transform zip zip_with map map_concat map_entries map_filter map_from_entries
+    map_keys map_values transform_keys transform_values row
+    date date_add date_diff date_format date_parse date_trunc datediff day day_of_month day_of_week day_of_year
+    dayofmonth dayofweek dayofyear extract format_datetime from_iso8601_date from_iso8601_timestamp from_unixtime hour
+    last_day_of_month last_day millisecond minute month parse_datetime quarter second to_iso8601 to_unixtime week
+    week_of_year weekofyear year year_of_week yearofweek yow at_timezone with_timezone timestamp
+    cast try_cast try coalesce if nullif case typeof grouping
+    json_array_contains json_array_get json_array_length json_extract json_extract_scalar json_format json_parse
+    json_size crc32 md5 sha1 sha256 sha512 xxhash64 to_hex from_hex to_base64 from_base64 hex unhex
+"""
+FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
+# Known, and refused for their own reason.
+_CHANGING_NAMES = """
+    now random rand uuid shuffle current_date current_time current_timestamp localtime localtimestamp
+"""
+_CHANGING = frozenset(_CHANGING_NAMES.split())
+
+# Nodes that the parser counts as functions and that print as operators.
+_OPERATORS = (exp.And, exp.Or, exp.Xor, exp.Case, exp.Array, exp.Map, exp.Cast, exp.If, exp.Exists, exp.Any, exp.All)
+_CALL = re.compile(r'"?([A-Za-z_][A-Za-z0-9_]*)"?\s*\(')
+_SOURCES = (exp.Table, exp.Subquery, exp.Unnest, exp.Values, exp.Select, exp.SetOperation, exp.Paren)
+
+
+def check(tree: exp.Query) -> None:
+    """Raise InvalidRequest (sql-refused) at the first thing in `tree` that is not allowed."""
+    if not isinstance(tree, exp.Query):
+        raise _refused(f"only a SELECT is run, not {tree.key.upper()}")
+    names = _cte_names(tree)
+    for node in tree.walk():
+        if isinstance(node, exp.Table):
+            _check_table(node, names)
+        elif isinstance(node, (exp.From, exp.Join)) and not isinstance(node.this, _SOURCES):
+            raise _refused(
+                f"FROM takes tables of the catalog, subqueries, UNNEST and VALUES, not {node.this.key.upper()}"
+            )
+        elif isinstance(node, (exp.DML, exp.DDL, exp.Command, exp.Into, exp.Lock)) and not isinstance(node, exp.Query):
+            raise _refused(f"{node.key.upper()} is not allowed; only a SELECT is run")
+        elif isinstance(node, exp.TableSample):
+            raise _refused("TABLESAMPLE is not allowed: its rows change from call to call")
+        elif isinstance(node, (exp.Parameter, exp.SessionParameter)):
+            raise _refused("variables are not allowed; use a parameter, :name")
+        elif isinstance(node, exp.Unnest):
+            if not isinstance(node.parent, (exp.From, exp.Join)):
+                raise _refused("UNNEST stands in FROM")
+        elif isinstance(node, exp.Func):
+            _check_function(node)
+
+
+def tables(tree: exp.Query) -> Iterator[exp.Table]:
+    """Every scan of a catalog table in `tree`; names of CTEs are no tables."""
+    names = _cte_names(tree)
+    for node in tree.find_all(exp.Table):
+        if node.db or node.name.lower() not in names:
+            yield node
+
+
+def table_name(node: exp.Table) -> str:
+    """`database.table`, in lower case as Athena and Glue compare names."""
+    return f"{node.db}.{node.name}".lower()
+
+
+def _cte_names(tree: exp.Query) -> set[str]:
+    return {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+
+
+def _check_table(node: exp.Table, cte_names: set[str]) -> None:
+    if not isinstance(node.this, exp.Identifier):
+        raise _refused(f"the table function {node.this.name or node.this.key}() is not allowed in FROM")
+    if node.catalog:
+        raise _refused(f"{node.sql('athena')}: write database.table, without a catalog")
+    if not node.db and node.name.lower() not in cte_names:
+        raise _refused(f"the table {node.name!r} has no database; write database.table")
+    if node.args.get("version") or node.args.get("when"):
+        raise _refused("FOR VERSION and FOR TIMESTAMP are not written in SQL; ask with as_of")
+    if "$" in node.name:
+        raise _refused(f"the metadata table {node.name!r} is not allowed")
+
+
+def _check_function(node: exp.Func) -> None:
+    if isinstance(node, exp.Anonymous):
+        name = node.name.lower()
+    else:
+        found = _CALL.match(node.sql("athena"))
+        if found is None:
+            if isinstance(node, _OPERATORS):
+                return
+            name = node.sql_name().lower()
+        else:
+            name = found[1].lower()
+    if name in _CHANGING:
+        raise _refused(f'{name} changes from call to call; use a parameter, for a date with default = "today"')
+    if name not in FUNCTIONS and not isinstance(node, _OPERATORS):
+        raise _refused(f"the function {name}() is not allowed{nearest(name, FUNCTIONS)}")
+
+
+def _refused(message: str) -> InvalidRequest:
+    return InvalidRequest("sql-refused", message)

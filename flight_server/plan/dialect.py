@@ -1,0 +1,93 @@
+"""Printing a bound tree for the engine that will run it, with every table at its pinned snapshot.
+
+Athena gets `FOR VERSION AS OF`; DuckDB gets `iceberg_scan` on the pinned metadata and what sqlglot leaves
+untranslated between the two dialects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlglot import exp
+from sqlglot.optimizer.annotate_types import annotate_types
+
+from flight_server.model import Dataset, TablePin
+from flight_server.plan import allowed, carriers
+
+
+def canonical(tree: exp.Query) -> str:
+    """The tree as Athena SQL without pins: equal trees give equal text, whatever the spelling of the file."""
+    return tree.sql("athena", identify=True, comments=False)
+
+
+def to_athena(tree: exp.Query, pins: Mapping[str, TablePin], dataset: Dataset) -> str:
+    """The Athena text, ready to be put into UNLOAD: every type in a carrier that Hive can write, ordered outside.
+
+    A table that was never written to has no version to name and no rows.
+    """
+    pinned = annotate_types(tree.copy(), dialect="athena")
+    sql_types = {item.alias_or_name: item.type.sql("athena") for item in pinned.selects if item.type}
+    if not pinned.args.get("limit") and not pinned.args.get("offset"):
+        # Athena drops the ORDER BY of a subquery; without a LIMIT it means nothing there.
+        pinned.set("order", None)
+    for table in allowed.tables(pinned):
+        snapshot = pins[allowed.table_name(table)].snapshot_id
+        if snapshot is not None:
+            version = exp.Version(this="VERSION", expression=exp.Literal.number(snapshot), kind="AS OF")
+            table.set("version", version)
+    query = pinned.sql("athena", identify=True, comments=False)
+    return carriers.project(query, dataset.columns, sql_types, dataset.sorted)
+
+
+def to_duckdb(tree: exp.Query, pins: Mapping[str, TablePin]) -> str:
+    """The DuckDB text. `tree` must be qualified, or integer division cannot be told from the other kind."""
+    pinned = annotate_types(tree.copy(), dialect="athena")
+    for table in list(allowed.tables(pinned)):
+        table.replace(_iceberg_scan(table, pins[allowed.table_name(table)]))
+    for unnest in list(pinned.find_all(exp.Unnest)):
+        if isinstance(unnest.parent, (exp.From, exp.Join, exp.Lateral)):
+            unnest.replace(_unnest(unnest))
+    for node in list(pinned.find_all(exp.Div)):
+        if _is_integer(node.left) and _is_integer(node.right):
+            node.replace(exp.IntDiv(this=node.left.copy(), expression=node.right.copy()))
+    return pinned.sql("duckdb", identify=True, comments=False)
+
+
+def _iceberg_scan(table: exp.Table, pin: TablePin) -> exp.Table:
+    arguments: list[exp.Expr] = [exp.Literal.string(pin.metadata_location)]
+    if pin.snapshot_id is not None:
+        name = exp.to_identifier("snapshot_from_id", quoted=False)
+        arguments.append(exp.PropertyEQ(this=name, expression=exp.Literal.number(pin.snapshot_id)))
+    alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name))
+    scan = exp.Table(this=exp.Anonymous(this="iceberg_scan", expressions=arguments), alias=alias.copy())
+    if sample := table.args.get("joins"):
+        scan.set("joins", sample)
+    return scan
+
+
+def _unnest(node: exp.Unnest) -> exp.Subquery:
+    """Trino's UNNEST zips several arrays into columns and opens a map into two; DuckDB does that in a SELECT list."""
+    alias = node.args.get("alias") or exp.TableAlias()
+    names = list(alias.args.get("columns") or [])
+    values: list[exp.Expr] = []
+    for value in node.expressions:
+        if isinstance(value, exp.Map) or value.is_type(exp.DataType.Type.MAP):
+            values += [exp.Anonymous(this=f"map_{part}", expressions=[value.copy()]) for part in ("keys", "values")]
+        else:
+            values.append(value.copy())
+    if node.args.get("offset"):
+        longest = exp.Greatest(this=_length(values[0]), expressions=[_length(v) for v in values[1:]])
+        values.append(exp.Anonymous(this="generate_series", expressions=[exp.Literal.number(1), longest]))
+    columns: list[exp.Expr] = [
+        exp.alias_(exp.Anonymous(this="unnest", expressions=[value]), name)
+        for value, name in zip(values, names or [f"_col{i}" for i in range(len(values))], strict=False)
+    ]
+    return exp.Subquery(this=exp.Select(expressions=columns), alias=exp.TableAlias(this=alias.this))
+
+
+def _length(value: exp.Expr) -> exp.Expr:
+    return exp.Anonymous(this="len", expressions=[value.copy()])
+
+
+def _is_integer(node: exp.Expr) -> bool:
+    return node.is_type(*exp.DataType.INTEGER_TYPES)

@@ -1,0 +1,206 @@
+"""What a plan will read: tables at pinned snapshots, the files left after pushing filters, bytes and dollars.
+
+Everything comes from Iceberg metadata and manifests; no data file is opened.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FixedType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    MapType,
+    StringType,
+    StructType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
+)
+from sqlglot import exp
+
+from flight_server.errors import InvalidRequest, NotFound, ServerError
+from flight_server.model import Estimate, TablePin
+from flight_server.plan import pushdown
+
+# File lists kept for repeated questions; one is a few hundred paths, so a thousand are a few tens of MB.
+_FILE_LISTS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedTable:
+    """A table as one plan sees it: the pin, its schema at that snapshot, and the handle to its manifests."""
+
+    pin: TablePin
+    schema: Schema
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """The files that one scan reads: data and delete files by path, and the bytes of the columns in use."""
+
+    paths: tuple[str, ...]
+    bytes: int
+
+
+class Tables:
+    """The catalog as the planner sees it. Remembers file lists, which never change for a snapshot and a filter."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._lock = threading.Lock()
+        self._files: OrderedDict[tuple[str, int, str, tuple[str, ...]], FileSet] = OrderedDict()
+
+    def pin(self, name: str, as_of: datetime | None = None, snapshot: int | None = None) -> PinnedTable:
+        """The table `database.table` at its current snapshot, at a moment, or at a given snapshot.
+
+        Raises NotFound (unknown-pin) where the table has no snapshot so old, InvalidRequest (expired-ticket) where
+        the given snapshot has been expired, ServerError (internal) where there is no such table.
+        """
+        try:
+            table = self._catalog.load_table(name)
+        except NoSuchTableError:
+            raise ServerError("internal", f"the table {name} is not in the catalog") from None
+        current = table.metadata.current_snapshot_id
+        if as_of is not None:
+            moment = table.snapshot_as_of_timestamp(int(as_of.timestamp() * 1000))
+            if moment is None:
+                raise NotFound("unknown-pin", f"{name} has no snapshot as old as {as_of.isoformat()}")
+            current = moment.snapshot_id
+        elif snapshot is not None:
+            if table.snapshot_by_id(snapshot) is None:
+                raise InvalidRequest("expired-ticket", f"{name} no longer has the snapshot of this ticket; ask again")
+            current = snapshot
+        found = table.snapshot_by_id(current) if current is not None else None
+        schema_id = table.metadata.current_schema_id
+        if found is not None and found.schema_id is not None and (as_of is not None or snapshot is not None):
+            schema_id = found.schema_id
+        return PinnedTable(
+            TablePin(name, current, schema_id, table.metadata_location), table.schemas()[schema_id], table
+        )
+
+    def files(self, pinned: PinnedTable, scan: exp.Table) -> FileSet:
+        """The files that `scan`, a table node of a qualified tree, reads at the pin."""
+        if pinned.pin.snapshot_id is None:
+            return FileSet((), 0)
+        row_filter = pushdown.row_filter(scan, pinned.schema)
+        columns = tuple(sorted(pushdown.columns(scan)))
+        key = (pinned.pin.table, pinned.pin.snapshot_id, str(row_filter), columns)
+        with self._lock:
+            if key in self._files:
+                self._files.move_to_end(key)
+                return self._files[key]
+        tasks = pinned.table.scan(row_filter=row_filter, snapshot_id=pinned.pin.snapshot_id).plan_files()
+        wanted = _field_ids(pinned.schema, columns)
+        size = 0
+        paths: set[str] = set()
+        for task in tasks:
+            paths.add(task.file.file_path)
+            size += _column_bytes(task.file, wanted)
+            for delete in task.delete_files:
+                if delete.file_path not in paths:
+                    paths.add(delete.file_path)
+                    size += delete.file_size_in_bytes
+        files = FileSet(tuple(sorted(paths)), size)
+        with self._lock:
+            self._files[key] = files
+            while len(self._files) > _FILE_LISTS_MAX:
+                self._files.popitem(last=False)
+        return files
+
+
+def estimate(scans: Mapping[str, list[FileSet]], usd_per_tb: float, bytes_min: int) -> Estimate:
+    """Files, bytes and dollars of all scans together; a table read twice is paid twice, as Athena does."""
+    files = sum(len(each.paths) for sets in scans.values() for each in sets)
+    size = sum(each.bytes for sets in scans.values() for each in sets)
+    return Estimate(files, size, dollars(size, usd_per_tb, bytes_min))
+
+
+def dollars(scanned_bytes: int, usd_per_tb: float, bytes_min: int) -> float:
+    """Athena's price of one query that scans so much."""
+    return max(scanned_bytes, bytes_min) / 1e12 * usd_per_tb
+
+
+def moment(as_of: str) -> datetime:
+    """The moment that an `as_of` names. Without a time zone it is UTC. Raises NotFound (unknown-pin)."""
+    try:
+        found = datetime.fromisoformat(as_of)
+    except ValueError:
+        raise NotFound(
+            "unknown-pin", f"as_of {as_of[:80]!r} is no ISO timestamp such as 2024-01-31T00:00:00Z"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def sql_schema(schema: Schema) -> dict[str, str]:
+    """Column names and Athena types of an Iceberg schema, as the qualifier of the tree wants them."""
+    return {field.name.lower(): sql_type(field.field_type) for field in schema.fields}
+
+
+def sql_type(kind: IcebergType) -> str:
+    """The Athena (engine v3) type of an Iceberg type."""
+    if isinstance(kind, DecimalType):
+        return f"DECIMAL({kind.precision}, {kind.scale})"
+    if isinstance(kind, ListType):
+        return f"ARRAY({sql_type(kind.element_type)})"
+    if isinstance(kind, MapType):
+        return f"MAP({sql_type(kind.key_type)}, {sql_type(kind.value_type)})"
+    if isinstance(kind, StructType):
+        return f"ROW({', '.join(f'{f.name} {sql_type(f.field_type)}' for f in kind.fields)})"
+    return _SQL_TYPES[type(kind)]
+
+
+_SQL_TYPES: dict[type[IcebergType], str] = {
+    BooleanType: "BOOLEAN",
+    IntegerType: "INTEGER",
+    LongType: "BIGINT",
+    FloatType: "REAL",
+    DoubleType: "DOUBLE",
+    StringType: "VARCHAR",
+    BinaryType: "VARBINARY",
+    FixedType: "VARBINARY",
+    DateType: "DATE",
+    TimeType: "TIME(6)",
+    TimestampType: "TIMESTAMP(6)",
+    TimestamptzType: "TIMESTAMP(6) WITH TIME ZONE",
+    UUIDType: "UUID",
+}
+
+
+def _field_ids(schema: Schema, columns: tuple[str, ...]) -> set[int]:
+    """Ids of the columns and of everything nested in them."""
+    ids: set[int] = set()
+    for name in columns:
+        try:
+            field = schema.find_field(name, case_sensitive=False)
+        except ValueError:
+            continue
+        full = schema.find_column_name(field.field_id) or field.name
+        ids |= {i for i, path in schema._lazy_id_to_name.items() if path == full or path.startswith(f"{full}.")}
+    return ids
+
+
+def _column_bytes(file: DataFile, wanted: set[int]) -> int:
+    sizes = file.column_sizes
+    # Without sizes in the manifest the whole file is the honest upper bound.
+    return sum(size for field, size in sizes.items() if field in wanted) if sizes else file.file_size_in_bytes

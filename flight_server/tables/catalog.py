@@ -1,0 +1,177 @@
+"""The catalog of Iceberg tables: opening it from the settings, creating tables from their DDL, finding one by name.
+
+A `sql` catalog is one SQLite file beside a local warehouse; `glue` is AWS Glue with the data in S3. Errors of
+pyiceberg, SQLAlchemy and botocore become TableError or ConfigError here. Data is written in `load.py`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.glue import GlueCatalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import (
+    NamespaceAlreadyExistsError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
+from pyiceberg.table import Table
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, SQLAlchemyError
+
+from flight_server import config as settings
+from flight_server.errors import ConfigError, TableError, nearest
+from flight_server.tables.ddl import Definition
+
+# The name under which a `sql` catalog registers its tables; part of its data, so never to be changed.
+NAME = "athena_flight"
+# A writer holds SQLite's lock for milliseconds; this long only when a disk stalls.
+_BUSY_S = 30
+
+
+def open_catalog(config: settings.Config) -> Catalog:
+    """The catalog that `config` names; close it with `contextlib.closing`.
+
+    For `sql`, the database's folder and a local warehouse are created and both paths made absolute, so that a later
+    change of directory does not move them. For `glue`, credentials come from the usual AWS chain.
+    Raises ConfigError for settings that name no catalog, TableError when it cannot be reached.
+    """
+    if config.catalog.kind == "glue":
+        return _open_glue(config.catalog, config.aws)
+    return _open_sql(config.catalog, config.aws)
+
+
+def _open_glue(catalog: settings.Catalog, aws: settings.Aws) -> Catalog:
+    if not catalog.warehouse.startswith("s3://"):
+        raise ConfigError(
+            f"setting 'catalog.warehouse': a Glue catalog stores tables in s3://…, got {catalog.warehouse!r}"
+        )
+    # Without a region, pyarrow would ask S3 for that of every bucket.
+    region = aws.region or boto3.Session().region_name
+    if region is None:
+        raise ConfigError("setting 'aws.region': needed for a Glue catalog; the AWS chain names none either")
+    found: dict[str, str | None] = {
+        "warehouse": catalog.warehouse,
+        "glue.region": region,
+        "glue.endpoint": aws.glue_endpoint,
+    }
+    with translated("open the Glue catalog"):
+        return GlueCatalog(NAME, client=None, **_present(found | _s3(aws, region)))
+
+
+def _open_sql(catalog: settings.Catalog, aws: settings.Aws) -> Catalog:
+    try:
+        url = make_url(catalog.uri)
+    except ArgumentError as error:
+        raise ConfigError(f"setting 'catalog.uri': {catalog.uri!r} is no database address") from error
+    if url.get_backend_name() == "sqlite":
+        if url.database in (None, "", ":memory:"):
+            raise ConfigError(f"setting 'catalog.uri': name a file, sqlite:///path/catalog.db, got {catalog.uri!r}")
+        database = Path(url.database or "").absolute()
+        url = url.set(database=str(database)).update_query_dict({"timeout": str(_BUSY_S)})
+        with translated(f"open the catalog {str(database)!r}"):
+            _prepare_sqlite(database)
+    found: dict[str, str | None] = {
+        "uri": url.render_as_string(hide_password=False),
+        "warehouse": _warehouse(catalog.warehouse),
+    }
+    s3: dict[str, str | None] = _s3(aws, aws.region) if catalog.warehouse.startswith("s3://") else {}
+    with translated(f"open the catalog {catalog.uri!r}"):
+        return _sql_catalog(_present(found | s3))
+
+
+def _sql_catalog(properties: dict[str, str]) -> Catalog:
+    try:
+        return SqlCatalog(NAME, **properties)
+    except OperationalError as error:
+        if "already exists" not in str(error):
+            raise
+        # Another process made the catalog's own tables between pyiceberg's look and its CREATE TABLE.
+        return SqlCatalog(NAME, **properties)
+
+
+def _prepare_sqlite(database: Path) -> None:
+    """Create the file in write-ahead mode, which is kept in the file: a reader never waits for a writer."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(database, timeout=_BUSY_S)) as connection:
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _warehouse(warehouse: str) -> str:
+    if warehouse.startswith("s3://"):
+        return warehouse
+    scheme, separator, path = warehouse.partition("://")
+    if separator and scheme != "file":
+        raise ConfigError(f"setting 'catalog.warehouse': a folder or an s3:// URI, got {warehouse!r}")
+    # A plain path, not file://: DuckDB's allowed_directories and iceberg_scan compare texts.
+    folder = Path(path if separator else warehouse).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"setting 'catalog.warehouse': cannot create {str(folder)!r}: {error.strerror}") from error
+    return str(folder)
+
+
+def _s3(aws: settings.Aws, region: str | None) -> dict[str, str | None]:
+    return {"s3.region": region, "s3.endpoint": aws.s3_endpoint}
+
+
+def _present(properties: dict[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in properties.items() if value is not None}
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn a failure of the catalog or its storage into TableError `cannot <what>: <reason>`; ours pass through."""
+    try:
+        yield
+    except (BotoCoreError, ClientError, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        # SQLAlchemy appends the statement and a link; its cause is the database's own words.
+        reason = error.__cause__ if isinstance(error, SQLAlchemyError) and error.__cause__ else error
+        raise TableError(f"cannot {what}: {str(reason).splitlines()[0]}") from error
+
+
+def table_names(catalog: Catalog) -> list[str]:
+    """All tables of the catalog as `database.table`, sorted."""
+    with translated("list the tables"):
+        return sorted(".".join(name) for space in catalog.list_namespaces() for name in catalog.list_tables(space))
+
+
+def find_table(catalog: Catalog, name: str) -> Table:
+    """The table `database.table`, with the metadata of now. TableError with the nearest name when there is none."""
+    try:
+        with translated(f"open table {name!r}"):
+            if name.count(".") == 1 and all(name.split(".")):
+                return catalog.load_table(name)
+    except (NoSuchTableError, NoSuchNamespaceError):
+        pass
+    raise TableError(f"there is no table {name!r}{nearest(name, table_names(catalog))}")
+
+
+def create_table(catalog: Catalog, definition: Definition) -> bool:
+    """Create the table, and its database when missing. False when it exists already: it is left as it is."""
+    database = definition.name.partition(".")[0]
+    with translated(f"create table {definition.name!r}"):
+        if catalog.table_exists(definition.name):
+            return False
+        with suppress(NamespaceAlreadyExistsError, IntegrityError):
+            catalog.create_namespace(database)
+        try:
+            catalog.create_table(
+                definition.name,
+                definition.schema,
+                partition_spec=definition.spec,
+                properties=dict(definition.properties),
+            )
+        except TableAlreadyExistsError:
+            # Another process was faster; its table stands, as if it had been there before.
+            return False
+    return True
