@@ -86,17 +86,60 @@ FUNCTIONS_REFUSED = [
     *("SUM(1) OVER (ORDER BY getenv('HOME'))", "(SELECT getenv('HOME'))", "ｇetenv('HOME')", "system.getenv('HOME')"),
     *("approx_most_frequent(3, 1, 10)", "apply(1)", "external_function('x')", "@x", "@@version"),
 ]
-CHANGING = ["now()", "random()", "rand()", "uuid()", "current_date", "current_timestamp", "localtime", "localtimestamp",
-            "current_time", "shuffle(ARRAY[1])", "RANDOM ( )", "date_trunc('day', now())", "current_timestamp(3)"]  # fmt: skip
+CHANGING = [
+    "now()",
+    "random()",
+    "rand()",
+    "uuid()",
+    "current_date",
+    "current_timestamp",
+    "localtime",
+    "localtimestamp",
+    "current_time",
+    "shuffle(ARRAY[1])",
+    "RANDOM ( )",
+    "date_trunc('day', now())",
+    "current_timestamp(3)",
+]
 STATEMENTS = [
-    "COPY (SELECT 1) TO '/tmp/x'", "ATTACH '/tmp/x.db'", "PRAGMA database_list", "SET memory_limit = '1TB'", "INSTALL httpfs",
-    "LOAD httpfs", "INSERT INTO a.t SELECT 1", "UPDATE a.t SET x = 1", "DELETE FROM a.t", "MERGE INTO a.t USING a.u ON 1 = 1 WHEN MATCHED THEN DELETE",
-    "CREATE TABLE a.t AS SELECT 1 AS x", "DROP TABLE a.t", "ALTER TABLE a.t ADD COLUMN x int", "TRUNCATE TABLE a.t", "CALL f()", "EXPLAIN SELECT 1",
-    "UNLOAD (SELECT 1) TO 's3://x/' WITH (format = 'PARQUET')", "MSCK REPAIR TABLE a.t", "VACUUM a.t", "OPTIMIZE a.t REWRITE DATA USING BIN_PACK",
-    "PREPARE p FROM SELECT 1", "EXECUTE p", "SHOW TABLES", "DESCRIBE a.t", "USE a", "GRANT SELECT ON a.t TO x", "SELECT 1 INTO a.t", "EXPORT DATABASE 'x'",
-    "SELECT 1; SELECT 2", "SELECT 1; DROP TABLE a.t", "SELECT 1 --\n; DROP TABLE a.t", "SELECT 1 /* ; */ ; COPY a.t TO 'x'", "", ";", "-- nothing",
-    "SELECT 1 AS x FROM a.t FOR UPDATE", "VALUES 1; DROP TABLE a.t",
-]  # fmt: skip
+    "COPY (SELECT 1) TO '/tmp/x'",
+    "ATTACH '/tmp/x.db'",
+    "PRAGMA database_list",
+    "SET memory_limit = '1TB'",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "INSERT INTO a.t SELECT 1",
+    "UPDATE a.t SET x = 1",
+    "DELETE FROM a.t",
+    "MERGE INTO a.t USING a.u ON 1 = 1 WHEN MATCHED THEN DELETE",
+    "CREATE TABLE a.t AS SELECT 1 AS x",
+    "DROP TABLE a.t",
+    "ALTER TABLE a.t ADD COLUMN x int",
+    "TRUNCATE TABLE a.t",
+    "CALL f()",
+    "EXPLAIN SELECT 1",
+    "UNLOAD (SELECT 1) TO 's3://x/' WITH (format = 'PARQUET')",
+    "MSCK REPAIR TABLE a.t",
+    "VACUUM a.t",
+    "OPTIMIZE a.t REWRITE DATA USING BIN_PACK",
+    "PREPARE p FROM SELECT 1",
+    "EXECUTE p",
+    "SHOW TABLES",
+    "DESCRIBE a.t",
+    "USE a",
+    "GRANT SELECT ON a.t TO x",
+    "SELECT 1 INTO a.t",
+    "EXPORT DATABASE 'x'",
+    "SELECT 1; SELECT 2",
+    "SELECT 1; DROP TABLE a.t",
+    "SELECT 1 --\n; DROP TABLE a.t",
+    "SELECT 1 /* ; */ ; COPY a.t TO 'x'",
+    "",
+    ";",
+    "-- nothing",
+    "SELECT 1 AS x FROM a.t FOR UPDATE",
+    "VALUES 1; DROP TABLE a.t",
+]
 
 
 @pytest.mark.parametrize(("sql", "said"), FROM_REFUSED)
@@ -138,23 +181,30 @@ GOOD = [
     "SELECT 'COPY; DROP TABLE -- read_csv(''x'')' AS x, \"read_csv\" AS y FROM d.t",
 ]
 EVERYDAY = """
-    abs(x); round(x, 2); ceil(x); floor(x); power(x, 2); sqrt(x); ln(x); exp(x); sign(x); mod(x, 3); greatest(x, 1); least(x, 1)
-    log(2, x); log10(x); truncate(x); pi(); width_bucket(x, 0, 10, 5); x % 3; -x; x || 'a'; x AND y; NOT x; x IS NULL; x IS DISTINCT FROM y
-    length(s); lower(s); upper(s); trim(s); substr(s, 2); substring(s, 1, 2); replace(s, 'a', 'b'); concat(s, 'a'); split(s, ','); split_part(s, ',', 1)
-    strpos(s, 'a'); position('a' IN s); reverse(s); lpad(s, 3, 'x'); starts_with(s, 'a'); regexp_like(s, 'a'); regexp_extract(s, 'a'); format('%s', s)
-    date_trunc('month', d); date_add('day', 1, d); date_diff('day', d, d); d + INTERVAL '1' DAY; year(d); month(d); day(d); day_of_week(d); quarter(d)
-    extract(YEAR FROM d); last_day_of_month(d); date_format(d, '%Y'); date_parse(s, '%Y'); from_unixtime(x); to_unixtime(d); date(d); date '2024-01-01'
-    from_iso8601_date(s); timestamp '2024-01-01 00:00:00.123456'; d AT TIME ZONE 'UTC'; hour(d); format_datetime(d, 'yyyy'); week(d); doy(d)
-    coalesce(x, 1); nullif(x, 1); if(x, 1, 2); CASE WHEN x THEN 1 END; CASE x WHEN 1 THEN 2 END; cast(x AS decimal(12, 2)); try_cast(x AS integer); try(x)
-    x BETWEEN 1 AND 2; x IN (1, 2); s LIKE 'a%' ESCAPE '\\'; x = ANY (SELECT y FROM d.u); x > ALL (SELECT y FROM d.u); typeof(x)
-    cardinality(a); element_at(a, 1); contains(a, 1); array_join(a, ','); array_distinct(a); array_sort(a); array_max(a); transform(a, e -> e + 1)
-    filter(a, e -> e > 1); reduce(a, 0, (s, e) -> s + e, s -> s); sequence(1, 3); slice(a, 1, 2); flatten(a); map_keys(m); map(a, a); a[1]; zip(a, a)
-    ARRAY[1, 2]; row(1, 2); any_match(a, e -> e = 1); json_extract_scalar(s, '$.a'); json_parse(s); md5(to_utf8(s)); to_hex(md5(to_utf8(s))); is_nan(x)
-    count(*); count(DISTINCT x); sum(x); avg(x); min(x); max(x); stddev(x); stddev_samp(x); variance(x); corr(x, y); approx_distinct(x); max_by(x, y)
-    approx_percentile(x, 0.5); array_agg(x ORDER BY x); count_if(x > 1); bool_and(x); arbitrary(x); count(*) FILTER (WHERE x > 1); map_agg(x, y)
+    abs(x); round(x, 2); ceil(x); floor(x); power(x, 2); sqrt(x); ln(x); exp(x); sign(x); mod(x, 3); greatest(x, 1)
+    least(x, 1); log(2, x); log10(x); truncate(x); pi(); width_bucket(x, 0, 10, 5); x % 3; -x; x || 'a'; x AND y
+    NOT x; x IS NULL; x IS DISTINCT FROM y; length(s); lower(s); upper(s); trim(s); substr(s, 2); substring(s, 1, 2)
+    replace(s, 'a', 'b'); concat(s, 'a'); split(s, ','); split_part(s, ',', 1); strpos(s, 'a'); position('a' IN s)
+    reverse(s); lpad(s, 3, 'x'); starts_with(s, 'a'); regexp_like(s, 'a'); regexp_extract(s, 'a'); format('%s', s)
+    date_trunc('month', d); date_add('day', 1, d); date_diff('day', d, d); d + INTERVAL '1' DAY; year(d); month(d)
+    day(d); day_of_week(d); quarter(d); extract(YEAR FROM d); last_day_of_month(d); date_format(d, '%Y')
+    date_parse(s, '%Y'); from_unixtime(x); to_unixtime(d); date(d); date '2024-01-01'; from_iso8601_date(s)
+    timestamp '2024-01-01 00:00:00.123456'; d AT TIME ZONE 'UTC'; hour(d); format_datetime(d, 'yyyy'); week(d)
+    doy(d); coalesce(x, 1); nullif(x, 1); if(x, 1, 2); CASE WHEN x THEN 1 END; CASE x WHEN 1 THEN 2 END
+    cast(x AS decimal(12, 2)); try_cast(x AS integer); try(x); x BETWEEN 1 AND 2; x IN (1, 2)
+    s LIKE 'a%' ESCAPE '\\'; x = ANY (SELECT y FROM d.u); x > ALL (SELECT y FROM d.u); typeof(x); cardinality(a)
+    element_at(a, 1); contains(a, 1); array_join(a, ','); array_distinct(a); array_sort(a); array_max(a)
+    transform(a, e -> e + 1); filter(a, e -> e > 1); reduce(a, 0, (s, e) -> s + e, s -> s); sequence(1, 3)
+    slice(a, 1, 2); flatten(a); map_keys(m); map(a, a); a[1]; zip(a, a); ARRAY[1, 2]; row(1, 2)
+    any_match(a, e -> e = 1); json_extract_scalar(s, '$.a'); json_parse(s); md5(to_utf8(s)); to_hex(md5(to_utf8(s)))
+    is_nan(x); count(*); count(DISTINCT x); sum(x); avg(x); min(x); max(x); stddev(x); stddev_samp(x); variance(x)
+    corr(x, y); approx_distinct(x); max_by(x, y); approx_percentile(x, 0.5); array_agg(x ORDER BY x)
+    count_if(x > 1); bool_and(x); arbitrary(x); count(*) FILTER (WHERE x > 1); map_agg(x, y)
     listagg(s, ',') WITHIN GROUP (ORDER BY s); regr_slope(x, y); histogram(x); grouping(x)
-    row_number() OVER (ORDER BY x); rank() OVER w; lag(x) OVER (PARTITION BY y ORDER BY x); lead(x, 2, 0) OVER (ORDER BY x); ntile(4) OVER (ORDER BY x)
-    first_value(x) OVER (ORDER BY x ROWS BETWEEN 1 PRECEDING AND CURRENT ROW); sum(x) OVER (ORDER BY d RANGE BETWEEN INTERVAL '7' DAY PRECEDING AND CURRENT ROW)
+    row_number() OVER (ORDER BY x); rank() OVER w; lag(x) OVER (PARTITION BY y ORDER BY x)
+    lead(x, 2, 0) OVER (ORDER BY x); ntile(4) OVER (ORDER BY x)
+    first_value(x) OVER (ORDER BY x ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)
+    sum(x) OVER (ORDER BY d RANGE BETWEEN INTERVAL '7' DAY PRECEDING AND CURRENT ROW)
 """
 
 

@@ -43,9 +43,11 @@ REMOVED = [
     ("SELECT x FROM t LEFT JOIN u ON u.y = :o", "SELECT x FROM t LEFT JOIN u ON TRUE"),
     ("SELECT x FROM (SELECT x FROM t WHERE x = :o AND y = 1) AS s WHERE x > 0 OR FALSE",
      "SELECT x FROM (SELECT x FROM t WHERE y = 1) AS s WHERE x > 0 OR FALSE"),
-    ("WITH a AS (SELECT x FROM t WHERE x = :o) SELECT x FROM a WHERE x <= :o", "WITH a AS (SELECT x FROM t) SELECT x FROM a"),
+    ("WITH a AS (SELECT x FROM t WHERE x = :o) SELECT x FROM a WHERE x <= :o",
+     "WITH a AS (SELECT x FROM t) SELECT x FROM a"),
     ("SELECT x FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.y = :o)", "SELECT x FROM t WHERE EXISTS(SELECT 1 FROM u)"),
-    ("SELECT x FROM t WHERE x = :o UNION ALL SELECT x FROM u WHERE x = :o", "SELECT x FROM t UNION ALL SELECT x FROM u"),
+    ("SELECT x FROM t WHERE x = :o UNION ALL SELECT x FROM u WHERE x = :o",
+     "SELECT x FROM t UNION ALL SELECT x FROM u"),
 ]  # fmt: skip
 REFUSED = [
     ("WHERE x = :o OR y = 1", "stands under OR"),
