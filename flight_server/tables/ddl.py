@@ -157,7 +157,8 @@ class _File:
         except sqlglot.errors.ParseError as error:
             first = error.errors[0]
             place = f"{self.path}:{first['line']}:{first['col']}"
-            raise TableError(f"{place}: {first['description']} near {first['highlight']!r}") from error
+            what = re.sub(r" but got <Token.*", "", str(first["description"]))
+            raise TableError(f"{place}: {what} near {first['highlight']!r}") from error
         except sqlglot.errors.TokenError as error:
             # The cause reads `Missing ' from 3:17`; without one there is no place.
             what, _, place = str(error.__cause__ or error).partition(" from ")

@@ -1,0 +1,3 @@
+"""Fixtures live in fix_<subject>.py, one subject each."""
+
+pytest_plugins = ["tests.fix_tables"]
