@@ -110,7 +110,7 @@ def _membership(term: exp.In, alias: str, schema: Schema) -> ice.BooleanExpressi
     if field is None or not constants or not all(_comparable(field.field_type, c) for c in constants):
         return None
     # A class method of pyiceberg whose first argument is not called cls, which the type checker trips over.
-    return ice.In(field.name, literals=[_for_iceberg(c) for c in constants])  # type: ignore[call-arg,misc]
+    return ice.In(field.name, literals=[_for_iceberg(c) for c in constants])  # type: ignore[call-arg]
 
 
 def _field(column: exp.Expr, alias: str, schema: Schema) -> ice_types.NestedField | None:
