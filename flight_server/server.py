@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import threading
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from flight_server.engines.duckdb import DuckDBEngine
 from flight_server.errors import DatasetError
 from flight_server.model import Engine, EngineName
 from flight_server.pipeline import Pipeline
+from flight_server.plan import check
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import Tables
 from flight_server.service.descriptors import Tickets
@@ -86,7 +88,8 @@ def build_pipeline(config: Config, catalog: Catalog, engines: dict[EngineName, E
 
 def load_datasets(directory: Path) -> tuple[Registry, list[DatasetError]]:
     """The datasets of a folder, held against all that the text alone can tell."""
-    return registry.load(directory)
+    found, errors = registry.load(directory)
+    return found, [*errors, *itertools.chain.from_iterable(map(check.problems, found.all()))]
 
 
 def start_in_thread(server: Server) -> threading.Thread:
