@@ -27,6 +27,9 @@ class Server(_Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback only with authentication.")
     port: int = Field(8815, ge=0, le=65535, description="Flight port; 0 picks a free one.")
+    engines: tuple[Literal["duckdb", "athena"], ...] = Field(
+        ("duckdb",), min_length=1, description="Engines in service; the first one answers unless a dataset says else."
+    )
     http_port: int = Field(8816, ge=0, le=65535, description="HTTP port; 0 picks a free one.")
     grace_s: float = Field(
         20.0, ge=0, description="Time that running streams get at stop; container schedulers kill after 30 s."
@@ -73,6 +76,49 @@ class DuckDB(_Section):
     temp_bytes_max: str = Field("10GB", description="Disk that spilling may use.")
 
 
+class Athena(_Section):
+    """The Athena engine. What the work group enforces wins over what is said here."""
+
+    work_group: str = Field("primary", description="Work group that runs the queries.")
+    catalog: str = Field("AwsDataCatalog", description="Data catalog of the tables.")
+    results: str = Field("", description="s3:// prefix for results, a bucket of one's own; needed for this engine.")
+    output_location: str | None = Field(
+        None, description="s3:// prefix for Athena's own manifests; absent = the work group's."
+    )
+    encryption: Literal["SSE_S3", "SSE_KMS"] | None = Field(
+        None,
+        description="Encryption of Athena's own output; objects under CSE_KMS could not be read directly.",
+    )
+    kms_key: str | None = Field(None, description="KMS key for SSE_KMS.")
+    expected_bucket_owner: str | None = Field(None, description="Account that must own the output bucket.")
+    coordinator_dpu: int | None = Field(None, ge=1, description="DPUs of the coordinator, with a capacity reservation.")
+    max_concurrent_dpu: int | None = Field(None, ge=1, description="Most DPUs of one query, with a reservation.")
+    queries_max: int = Field(
+        15, ge=1, description="Queries at once; below the account's quota of 20 DML queries, leaving room for others."
+    )
+    queue_max: int = Field(200, ge=0, description="Queries that wait for a place; past it `busy`, as waiting is a lie.")
+    attempts_max: int = Field(3, ge=1, description="Runs of one query when Athena says that it is retryable.")
+    throttle_wait_s: float = Field(
+        60.0, gt=0, description="How long a throttled call is tried again before `engine-throttled`."
+    )
+    poll_min_s: float = Field(0.075, gt=0, description="First look at a query; small ones take a few hundred ms.")
+    poll_max_s: float = Field(1.0, gt=0, description="Longest pause between two looks at a query.")
+
+
+class Results(_Section):
+    """Reading stored results."""
+
+    read_bytes_max: int = Field(
+        128 << 20,
+        ge=16 << 20,
+        description="Bytes that reading holds, of all streams together; for a 1 GB task.",
+    )
+    parts_ahead: int = Field(4, ge=1, description="Parts of an unordered result read at once; hides the latency of S3.")
+    orphan_age_s: float = Field(
+        86_400.0, gt=0, description="Age at which files that no result names are swept; no query runs a day."
+    )
+
+
 class Limits(_Section):
     """Bounds that hold for every request, whatever its dataset says."""
 
@@ -113,6 +159,8 @@ class Config(BaseSettings):
     catalog: Catalog = Catalog()
     aws: Aws = Aws()
     duckdb: DuckDB = DuckDB()
+    athena: Athena = Athena()
+    results: Results = Results()
     limits: Limits = Limits()
     cost: Cost = Cost()
     log: Log = Log()

@@ -286,6 +286,34 @@ class ExecutionStats:
     usd: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One Parquet object of a stored result: `bucket/key`, and rows and bytes as its footer says."""
+
+    path: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """A complete result under a fingerprint: its parts, and what making it cost. `created` in epoch seconds."""
+
+    fingerprint: str
+    query_id: str
+    parts: tuple[Part, ...]
+    scanned_bytes: int
+    created: float
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def bytes(self) -> int:
+        return sum(part.bytes for part in self.parts)
+
+
 class Execution(Protocol):
     """One running query. `batches` is called once and blocks; `cancel` may come from any thread, any time, twice."""
 
@@ -305,6 +333,12 @@ class Engine(Protocol):
     name: EngineName
 
     def start(self, plan: Plan) -> Execution: ...
+
+    def stored(self, plan: Plan) -> StoredResult | None:
+        """The result of an equal plan where the engine keeps results and the plan's cache policy allows it."""
+
+    def ping(self) -> None:
+        """Raise EngineFailed when the engine does not answer."""
 
     def close(self) -> None: ...
 

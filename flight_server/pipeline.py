@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from typing import Literal
 
 import pyarrow as pa
 
@@ -12,7 +13,7 @@ from flight_server.config import Limits
 from flight_server.datasets.params import resolve
 from flight_server.datasets.registry import Registry
 from flight_server.errors import Denied, InvalidRequest, Unsupported
-from flight_server.model import Bounds, Caller, Dataset, Engine, EngineName, Execution, Plan, Request
+from flight_server.model import Bounds, Caller, Dataset, Engine, EngineName, Execution, Plan, Request, StoredResult
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import moment
 from flight_server.results.contract import conform
@@ -58,7 +59,7 @@ class Pipeline:
         dataset = self.describe(request, caller)
         if request.contract not in (None, dataset.digest):
             raise InvalidRequest("expired-ticket", f"{dataset.name} has changed since the ticket was issued; ask again")
-        return self._planner.plan(
+        plan = self._planner.plan(
             dataset,
             resolve(dataset, request.params, self._today()),
             self._engine_name(dataset, request, caller),
@@ -66,11 +67,21 @@ class Pipeline:
             moment(request.as_of) if request.as_of is not None else None,
             request.pins,
         )
+        return replace(plan, cache=self._cached(plan))
+
+    def stored(self, plan: Plan) -> StoredResult | None:
+        """The stored result of an equal plan, whose rows and bytes are known before it runs."""
+        return self._engines[plan.engine].stored(plan)
 
     def answer(self, plan: Plan) -> Answer:
         """Start the plan's engine. The caller of this closes `Answer.execution`, whatever happens."""
         execution = self._engines[plan.engine].start(plan)
         return Answer(plan, execution, conform(plan.dataset, execution.batches(), plan.bounds.rows))
+
+    def _cached(self, plan: Plan) -> Literal["hit", "miss", "off"]:
+        if plan.engine == "duckdb" or plan.dataset.cache.mode == "off":
+            return "off"
+        return "hit" if self.stored(plan) else "miss"
 
     def _engine_name(self, dataset: Dataset, request: Request, caller: Caller) -> EngineName:
         if request.engine is not None and not {"*", ENGINE_ROLE} & caller.roles:

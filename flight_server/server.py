@@ -5,25 +5,36 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
+import s3fs
+from botocore.config import Config as BotoConfig
+from pyarrow import fs as pafs
 from pyiceberg.catalog import Catalog
 
 from flight_server.config import Config
 from flight_server.datasets import registry
 from flight_server.datasets.registry import Registry
+from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
-from flight_server.errors import DatasetError
+from flight_server.errors import ConfigError, DatasetError
 from flight_server.model import Engine, EngineName
 from flight_server.pipeline import Pipeline
 from flight_server.plan import check
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import Tables
+from flight_server.results.parts import Budget, PartReader
+from flight_server.results.store import Store
 from flight_server.service.descriptors import Tickets
 from flight_server.service.rpc import FlightService
 from flight_server.tables.catalog import open_catalog
 from flight_server.telemetry import log
+
+# A connection is made or refused in this time; a read of a few MiB that takes longer is a broken one.
+_S3_CONNECT_S, _S3_REQUEST_S = 5, 30
 
 
 @dataclass
@@ -79,7 +90,61 @@ def build(config: Config) -> Server:
 
 def build_engines(config: Config, catalog: Catalog) -> dict[EngineName, Engine]:
     """The engines that the configuration asks for, the default one first."""
-    return {"duckdb": DuckDBEngine(config.duckdb, (catalog.properties["warehouse"],))}
+    makers: dict[EngineName, Callable[[], Engine]] = {
+        "duckdb": lambda: DuckDBEngine(config.duckdb, (catalog.properties["warehouse"],), duckdb_s3(config)),
+        "athena": lambda: build_athena(config),
+    }
+    return {name: makers[name]() for name in config.server.engines}
+
+
+def build_athena(config: Config) -> AthenaEngine:
+    """The Athena engine with its result store. Raises ConfigError where a setting that it needs is missing."""
+    session = boto3.Session(region_name=config.aws.region)
+    # Broken connections are tried again by botocore; throttling is this engine's own business.
+    client = session.client(
+        "athena",
+        endpoint_url=config.aws.athena_endpoint,
+        config=BotoConfig(retries={"mode": "standard", "total_max_attempts": 3}, max_pool_connections=32),
+    )
+    return AthenaEngine(client, build_store(config), config.athena, config.cost)
+
+
+def build_store(config: Config) -> Store:
+    """The result store in S3. Raises ConfigError when `athena.results` names no prefix."""
+    root = config.athena.results
+    if not root.startswith("s3://"):
+        raise ConfigError(f"setting 'athena.results': the Athena engine needs an s3:// prefix, got {root!r}")
+    endpoint = config.aws.s3_endpoint
+    files = s3fs.S3FileSystem(
+        endpoint_url=endpoint, client_kwargs={"region_name": config.aws.region} if config.aws.region else {}
+    )
+    data = pafs.S3FileSystem(
+        region=config.aws.region,
+        # pyarrow's own variable for this is not read by every release (docs/decisions.md).
+        endpoint_override=endpoint,
+        scheme="http" if endpoint and endpoint.startswith("http://") else "https",
+        connect_timeout=_S3_CONNECT_S,
+        request_timeout=_S3_REQUEST_S,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=5),
+    )
+    budget = Budget(config.results.read_bytes_max)
+    return Store(files, root, PartReader(data, budget, config.results.parts_ahead))
+
+
+def duckdb_s3(config: Config) -> dict[str, str] | None:
+    """DuckDB's S3 secret for a warehouse in S3, from the usual AWS chain; None for a local warehouse."""
+    if not config.catalog.warehouse.startswith("s3://"):
+        return None
+    session = boto3.Session(region_name=config.aws.region)
+    credentials = session.get_credentials()
+    found: dict[str, str | None] = {"REGION": session.region_name}
+    if credentials is not None:
+        frozen = credentials.get_frozen_credentials()
+        found |= {"KEY_ID": frozen.access_key, "SECRET": frozen.secret_key, "SESSION_TOKEN": frozen.token}
+    if endpoint := config.aws.s3_endpoint:
+        scheme, _, host = endpoint.partition("://")
+        found |= {"ENDPOINT": host.rstrip("/"), "URL_STYLE": "path", "USE_SSL": str(scheme == "https").lower()}
+    return {key: value for key, value in found.items() if value}
 
 
 def build_pipeline(config: Config, catalog: Catalog, engines: dict[EngineName, Engine], datasets: Registry) -> Pipeline:

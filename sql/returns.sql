@@ -28,7 +28,7 @@
 -- meta_id       = { type = "int32", null = false, doc = "The stock's meta_id in reference.tb_meta" }
 -- trade_date    = { type = "date", null = false, doc = "Trading day" }
 -- adj_close     = { type = "float32", unit = "USD", doc = "Close adjusted for splits and dividends" }
--- simple_return = { type = "float64", unit = "fraction", doc = "adj_close / previous adj_close - 1 (0.01 = +1 %)" }
+-- simple_return = { type = "float64", unit = "fraction", doc = "adj_close / previous adj_close - 1; null after a 0" }
 --
 -- [limits]
 -- max_scan = "20 GB"

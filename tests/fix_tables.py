@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 from flight_server import config
 from flight_server.tables.catalog import create_table, find_table, open_catalog
 from flight_server.tables.ddl import parse, read_all
+from flight_server.tables.demo import build
 
 DDL = Path(__file__).parent.parent / "sql" / "tables"
 
@@ -52,3 +53,19 @@ def make_table(catalog: Catalog) -> Callable[..., Table]:
         return find_table(catalog, f"t.{name}")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def demo_config(tmp_path_factory: pytest.TempPathFactory) -> config.Config:
+    """Settings of a catalog with the demo tables, built once a session (about 3 s). Not to be written to."""
+    found = local_config(tmp_path_factory.mktemp("demo"))
+    with closing(open_catalog(found)) as catalog:
+        build(catalog, DDL)
+    return found
+
+
+@pytest.fixture(scope="session")
+def demo_catalog(demo_config: config.Config) -> Iterator[Catalog]:
+    """The catalog of `demo_config`, open. Not to be written to."""
+    with closing(open_catalog(demo_config)) as opened:
+        yield opened

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from flight_server.config import DuckDB as Settings
 from flight_server.errors import Cancelled, EngineFailed
-from flight_server.model import EngineName, ExecutionStats, Plan
+from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
 
 # Load order matters: iceberg needs avro for its manifests, and both read through httpfs for s3:// warehouses.
 _EXTENSIONS = ("icu", "httpfs", "avro", "iceberg")
@@ -50,6 +50,9 @@ class DuckDBEngine:
 
     def start(self, plan: Plan) -> DuckDBExecution:
         return DuckDBExecution(self._connection.cursor(), plan.sql, plan.bounds.batch_rows)
+
+    def stored(self, plan: Plan) -> StoredResult | None:  # noqa: ARG002 - the embedded engine keeps no results
+        return None
 
     def describe(self, sql: str) -> list[tuple[str, str]]:
         """Column names and DuckDB types of a query, without running it."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from sqlglot import exp
 from sqlglot.optimizer.annotate_types import annotate_types
 
-from flight_server.model import TablePin
-from flight_server.plan import allowed
+from flight_server.model import Dataset, TablePin
+from flight_server.plan import allowed, carriers
 
 
 def canonical(tree: exp.Query) -> str:
@@ -20,15 +20,23 @@ def canonical(tree: exp.Query) -> str:
     return tree.sql("athena", identify=True, comments=False)
 
 
-def to_athena(tree: exp.Query, pins: Mapping[str, TablePin]) -> str:
-    """The Athena text. A table that was never written to has no version to name and no rows."""
-    pinned = tree.copy()
+def to_athena(tree: exp.Query, pins: Mapping[str, TablePin], dataset: Dataset) -> str:
+    """The Athena text, ready to be put into UNLOAD: every type in a carrier that Hive can write, ordered outside.
+
+    A table that was never written to has no version to name and no rows.
+    """
+    pinned = annotate_types(tree.copy(), dialect="athena")
+    sql_types = {item.alias_or_name: item.type.sql("athena") for item in pinned.selects if item.type}
+    if not pinned.args.get("limit") and not pinned.args.get("offset"):
+        # Athena drops the ORDER BY of a subquery; without a LIMIT it means nothing there.
+        pinned.set("order", None)
     for table in allowed.tables(pinned):
         snapshot = pins[allowed.table_name(table)].snapshot_id
         if snapshot is not None:
             version = exp.Version(this="VERSION", expression=exp.Literal.number(snapshot), kind="AS OF")
             table.set("version", version)
-    return pinned.sql("athena", identify=True, comments=False)
+    query = pinned.sql("athena", identify=True, comments=False)
+    return carriers.project(query, dataset.columns, sql_types, dataset.sorted)
 
 
 def to_duckdb(tree: exp.Query, pins: Mapping[str, TablePin]) -> str:

@@ -61,7 +61,7 @@ class Planner:
             dataset=dataset,
             params=values,
             engine=engine,
-            sql=dialect.to_duckdb(tree, pins) if engine == "duckdb" else dialect.to_athena(tree, pins),
+            sql=dialect.to_duckdb(tree, pins) if engine == "duckdb" else dialect.to_athena(tree, pins, dataset),
             bound_sql=bound_sql,
             dropped=dropped,
             pins=tuple(pins[name] for name in sorted(pins)),

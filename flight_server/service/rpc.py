@@ -87,12 +87,13 @@ class FlightService(flight.FlightServerBase):
         endpoint = flight.FlightEndpoint(
             ticket, [], pa.scalar(datetime.fromtimestamp(expires, UTC), pa.timestamp("ns", "UTC"))
         )
+        stored = self._pipeline.stored(plan)
         return flight.FlightInfo(
             plan.dataset.schema,
             descriptor,
             [endpoint],
-            -1,
-            -1,
+            stored.rows if stored else -1,
+            stored.bytes if stored else -1,
             ordered=bool(plan.dataset.sorted),
             app_metadata=json.dumps(plan_json(plan)),
         )

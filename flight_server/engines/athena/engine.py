@@ -1,0 +1,160 @@
+"""Plans answered by Athena: from the result store where it has the fingerprint, else by a query all askers share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from flight_server.config import Athena, Cost
+from flight_server.engines.athena.api import Api
+from flight_server.engines.athena.poller import Poller
+from flight_server.engines.athena.query import Admission, ResultStore, SharedQuery
+from flight_server.errors import Cancelled, EngineFailed, Unavailable
+from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
+
+if TYPE_CHECKING:
+    from mypy_boto3_athena.client import AthenaClient
+
+
+class AthenaEngine:
+    """Runs plans on Athena. Equal plans at the same time are one query, stopped when the last waiter leaves."""
+
+    name: EngineName = "athena"
+
+    def __init__(self, client: AthenaClient, store: ResultStore, settings: Athena, cost: Cost) -> None:
+        self._api = Api(client, settings)
+        self._poller = Poller(self._api, settings)
+        self._admission = Admission(settings)
+        self._store = store
+        self._settings = settings
+        self._cost = cost
+        self._lock = threading.Lock()
+        self._running: dict[str, SharedQuery] = {}
+        self._ending: set[SharedQuery] = set()
+        self._closed = False
+
+    def start(self, plan: Plan) -> AthenaExecution:
+        return AthenaExecution(self, self._store, plan, self._cost)
+
+    def stored(self, plan: Plan) -> StoredResult | None:
+        cache = plan.dataset.cache
+        return None if cache.mode == "off" else self._store.find(plan.fingerprint, cache.ttl_s)
+
+    def ping(self) -> None:
+        self._api.ping()
+
+    @property
+    def running(self) -> int:
+        """Queries that run or wait for a place."""
+        with self._lock:
+            return len(self._running)
+
+    def join(self, plan: Plan) -> SharedQuery:
+        """The running query of this plan, or a new one; the caller is one of its waiters until it `leave`s."""
+        with self._lock:
+            if self._closed:
+                raise Unavailable("draining", "the server is stopping; ask another one, or this one again later")
+            shared = self._running.get(plan.fingerprint)
+            if shared is None or shared.done.is_set():
+                shared = SharedQuery(plan, self._api, self._poller, self._admission, self._store, self._settings)
+                self._running[plan.fingerprint] = shared
+                shared.start()
+            shared.waiters += 1
+            return shared
+
+    def leave(self, shared: SharedQuery) -> None:
+        """One waiter less; without any the query is stopped."""
+        with self._lock:
+            self._ending = {query for query in self._ending if not query.done.is_set()}
+            shared.waiters -= 1
+            if shared.waiters == 0:
+                shared.abandoned.set()
+                self._ending.add(shared)
+                if self._running.get(shared.plan.fingerprint) is shared:
+                    del self._running[shared.plan.fingerprint]
+
+    def close(self) -> None:
+        """Stop what runs, on Athena too, and end all threads."""
+        with self._lock:
+            self._closed = True
+            queries = [*self._running.values(), *self._ending]
+            self._running.clear()
+        for query in queries:
+            query.abandoned.set()
+        for query in queries:
+            query.join()
+        self._poller.close()
+
+
+class AthenaExecution:
+    """One stream's part in a query: waits for the result, reads it, and leaves."""
+
+    def __init__(self, engine: AthenaEngine, store: ResultStore, plan: Plan, cost: Cost) -> None:
+        self._engine = engine
+        self._store = store
+        self._plan = plan
+        self._cost = cost
+        self._cancelled = threading.Event()
+        self._lock = threading.Lock()
+        self._shared: SharedQuery | None = None
+        self._stats = ExecutionStats()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows of the stored result, or of a query run now. Blocks; raises EngineFailed, Unavailable, Cancelled."""
+        stored = self._engine.stored(self._plan)
+        if stored is not None:
+            self._stats = ExecutionStats(stored.query_id)
+            batches = self._store.read(stored, self._plan, self._cancelled)
+            try:
+                first = next(batches, None)
+            except FileNotFoundError:
+                # Its parts were removed under it, by a life-cycle rule: ask again as if it had never been.
+                self._store.forget(stored.fingerprint)
+            else:
+                if first is not None:
+                    yield first
+                    yield from self._named(stored.query_id, batches)
+                return
+        stored = self._run()
+        yield from self._named(stored.query_id, self._store.read(stored, self._plan, self._cancelled))
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        self._leave()
+
+    def close(self) -> None:
+        self.cancel()
+
+    @property
+    def stats(self) -> ExecutionStats:
+        return self._stats
+
+    def _run(self) -> StoredResult:
+        with self._lock:
+            if self._cancelled.is_set():
+                raise Cancelled("cancelled", "the query was stopped")
+            shared = self._shared = self._engine.join(self._plan)
+        try:
+            return shared.result(self._cancelled)
+        finally:
+            scanned = shared.scanned_bytes
+            usd = max(scanned, self._cost.bytes_min) / 1e12 * self._cost.usd_per_tb if shared.query_id else 0.0
+            self._stats = ExecutionStats(shared.query_id, scanned, usd)
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            shared, self._shared = self._shared, None
+        if shared is not None:
+            self._engine.leave(shared)
+
+    @staticmethod
+    def _named(query_id: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """`batches`, with the query's id in whatever goes wrong while reading them."""
+        try:
+            yield from batches
+        except EngineFailed as error:
+            raise EngineFailed(f"Athena query {query_id}: {error.message}") from error

@@ -1,0 +1,234 @@
+"""One query shared by everybody who asks the same: admission, start, retries, its end, its stop.
+
+The attempts of a fingerprint have names (`2026-11-22-0`, `-1`, …) that give both the prefix they write under and the
+token they are started with. So another process, or this one after a crash, that asks the same on the same day gets the
+query that is already running instead of a second one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import pyarrow as pa
+
+from flight_server.config import Athena
+from flight_server.engines.athena.api import Api, QueryStatus
+from flight_server.engines.athena.poller import Poller
+from flight_server.errors import Cancelled, EngineFailed, Error, Unavailable
+from flight_server.model import Plan, StoredResult
+from flight_server.telemetry import log
+
+# How soon the last waiter's leaving is noticed while waiting for a place.
+_POLL_S = 0.05
+# Attempts of a day that other runs have used up before one is given up as hopeless.
+_STALE_MAX = 50
+# Clocks differ: a query submitted this much before we asked is one of an earlier run.
+_CLOCK_SKEW = timedelta(seconds=30)
+# How long a stopped query gets to say so before its files are left to the sweep.
+_STOP_WAIT_S = 10.0
+
+
+class ResultStore(Protocol):
+    """What the engine needs of the result store (`results/store.py`)."""
+
+    def find(self, fingerprint: str, max_age_s: float | None = None) -> StoredResult | None: ...
+
+    def attempt_uri(self, fingerprint: str, attempt: str) -> str: ...
+
+    def complete(
+        self,
+        fingerprint: str,
+        attempt: str,
+        query_id: str,
+        uris: list[str],
+        scanned_bytes: int,
+        cancelled: threading.Event,
+    ) -> StoredResult: ...
+
+    def read(self, stored: StoredResult, plan: Plan, cancelled: threading.Event) -> Iterator[pa.RecordBatch]: ...
+
+    def read_lines(self, uri: str) -> list[str]: ...
+
+    def forget(self, fingerprint: str) -> None: ...
+
+    def discard(self, fingerprint: str, attempt: str) -> None: ...
+
+
+class Admission:
+    """Places for running queries, first come first served, with a bounded queue in front."""
+
+    def __init__(self, settings: Athena) -> None:
+        self._free = settings.queries_max
+        self._queue_max = settings.queue_max
+        self._queue: list[object] = []
+        self._changed = threading.Condition()
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @contextmanager
+    def place(self, abandoned: threading.Event) -> Iterator[None]:
+        """Hold a place. Raises Unavailable (busy) when the queue is full, Cancelled when `abandoned` meanwhile."""
+        turn = object()
+        with self._changed:
+            if len(self._queue) >= self._queue_max and not self._free:
+                raise Unavailable("busy", f"{len(self._queue)} queries are waiting for Athena already; try again later")
+            self._queue.append(turn)
+            try:
+                while self._queue[0] is not turn or not self._free:
+                    if abandoned.is_set():
+                        raise Cancelled("cancelled", "the query was stopped")
+                    self._changed.wait(_POLL_S)
+                self._free -= 1
+            finally:
+                self._queue.remove(turn)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += 1
+                self._changed.notify_all()
+
+
+class SharedQuery:
+    """The run of one fingerprint. Ends with a stored result or an error; stopped when nobody waits any more."""
+
+    def __init__(
+        self, plan: Plan, api: Api, poller: Poller, admission: Admission, store: ResultStore, settings: Athena
+    ) -> None:
+        self.plan = plan
+        self.waiters = 0
+        self.done = threading.Event()
+        self.abandoned = threading.Event()
+        self.query_id = ""
+        self.scanned_bytes = 0
+        self._api, self._poller, self._admission = api, poller, admission
+        self._store, self._settings = store, settings
+        self._result: StoredResult | None = None
+        self._error: Error | None = None
+        self._thread = threading.Thread(target=self._run, name="athena-query", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self, timeout_s: float | None = None) -> None:
+        self._thread.join(timeout_s)
+
+    def result(self, cancelled: threading.Event) -> StoredResult:
+        """Wait for the end. Raises the query's error, or Cancelled when this waiter is told to stop."""
+        while not self.done.wait(_POLL_S):
+            if cancelled.is_set():
+                raise Cancelled("cancelled", "the query was stopped")
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None  # noqa: S101 - done with neither cannot be
+        return self._result
+
+    def _run(self) -> None:
+        try:
+            with self._admission.place(self.abandoned):
+                self._result = self._attempts()
+        except Error as error:
+            self._error = error
+        except Exception as error:  # noqa: BLE001 - the top of a thread: those who wait must hear of it
+            log.error("athena_query_failed", fingerprint=self.plan.fingerprint, exc_info=error)
+            self._error = EngineFailed(f"query {self.query_id or 'not started'}: {type(error).__name__} in the server")
+        finally:
+            self.done.set()
+
+    def _attempts(self) -> StoredResult:
+        runs = 0
+        today = datetime.now(UTC).date().isoformat()
+        for number in range(_STALE_MAX):
+            attempt = f"{today}-{number}"
+            asked = datetime.now(UTC)
+            self.query_id = self._start(attempt)
+            status = self._watch()
+            ours = status.submitted is None or status.submitted > asked - _CLOCK_SKEW
+            if status.state == "SUCCEEDED":
+                self.scanned_bytes = status.scanned_bytes if ours else 0
+                with suppress(FileNotFoundError):
+                    return self._complete(attempt, status)
+                if not ours:
+                    continue
+                raise EngineFailed(f"query {self.query_id}: its manifest is not there")
+            if self.abandoned.is_set():
+                self._store.discard(self.plan.fingerprint, attempt)
+                raise Cancelled("cancelled", "the query was stopped")
+            if not ours or status.state == "CANCELLED" or "HIVE_PATH_ALREADY_EXISTS" in status.reason:
+                # An earlier run had this attempt, or another replica's last waiter stopped it under ours.
+                log.info("athena_attempt_stale", query_id=self.query_id, state=status.state)
+                continue
+            self._store.discard(self.plan.fingerprint, attempt)
+            runs += 1
+            if not status.retryable or runs >= self._settings.attempts_max:
+                raise EngineFailed(f"Athena query {self.query_id}: {_one_line(status.reason)}")
+            log.warning("athena_retry", query_id=self.query_id, run=runs, reason=_one_line(status.reason))
+        raise EngineFailed(f"{_STALE_MAX} attempts of this query have been stopped today; the last is {self.query_id}")
+
+    def _start(self, attempt: str) -> str:
+        fingerprint = self.plan.fingerprint
+        sql = unload(self.plan.sql, self._store.attempt_uri(fingerprint, attempt))
+        token = hashlib.sha256(f"{fingerprint}/{attempt}/{sql}".encode()).hexdigest()
+        deadline = time.monotonic() + self._settings.throttle_wait_s
+        pause_s = self._settings.poll_min_s
+        while True:
+            if self.abandoned.is_set():
+                raise Cancelled("cancelled", "the query was stopped")
+            try:
+                return self._api.start(sql, token)
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+            # Spread out, or all who were refused together come back together.
+            self.abandoned.wait(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            pause_s = min(pause_s * 2, self._settings.poll_max_s)
+
+    def _watch(self) -> QueryStatus:
+        """Wait for the query's end; stop it when nobody waits any more."""
+        watch = self._poller.watch(self.query_id)
+        stopped_at: float | None = None
+        try:
+            while not watch.changed.wait(_POLL_S):
+                if self.abandoned.is_set() and stopped_at is None:
+                    self._api.stop(self.query_id)
+                    stopped_at = time.monotonic()
+                if stopped_at is not None and time.monotonic() - stopped_at > _STOP_WAIT_S:
+                    return QueryStatus(self.query_id, "CANCELLED", "stopped")
+        finally:
+            self._poller.unwatch(watch)
+        if watch.error is not None:
+            raise EngineFailed(f"Athena query {self.query_id}: {watch.error.message}")
+        assert watch.status is not None  # noqa: S101 - changed without an error means an end
+        return watch.status
+
+    def _complete(self, attempt: str, status: QueryStatus) -> StoredResult:
+        try:
+            uris = self._store.read_lines(status.manifest_uri) if status.manifest_uri else None
+            if uris is None:
+                uris = self._api.manifest_lines(status.id)
+            # What is paid for is kept, also when nobody waits any more: not stopped by `abandoned`.
+            return self._store.complete(
+                self.plan.fingerprint, attempt, status.id, uris, status.scanned_bytes, threading.Event()
+            )
+        except Error as error:
+            raise EngineFailed(f"Athena query {status.id}: {error.message}") from error
+
+
+def unload(sql: str, uri: str) -> str:
+    """The statement that makes Athena write the rows of `sql` as Parquet under `uri`."""
+    # Level 3 is zstd's own default; Athena's writer takes the same time for it as for gzip's and writes less.
+    return f"UNLOAD ({sql}) TO '{uri}' WITH (format = 'PARQUET', compression = 'ZSTD', compression_level = 3)"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:400]

@@ -1,0 +1,170 @@
+"""Sort keys of record batches, encoded so that plain comparison gives the declared order.
+
+Keys of fixed width are packed into one uint64 a row, the fast path: dates, numbers, timestamps, alone or together. All
+others stay Arrow columns. Nulls go where the key says, NaN is the greatest number as in Trino, -0.0 equals 0.0.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import total_ordering
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flight_server.model import SortKey
+
+Indices = npt.NDArray[np.int64]
+
+
+class Keys(Protocol):
+    """The encoded keys of some rows. `at` gives values that compare with those of other rows, of other batches too."""
+
+    def at(self, row: int) -> Any: ...
+
+    def count_up_to(self, key: Any, start: int, *, inclusive: bool) -> int:
+        """How many rows from `start` on, which are sorted, come before `key`, or with it when `inclusive`."""
+
+    def slice(self, start: int, rows: int) -> Keys: ...
+
+    def stable_order(self, others: Sequence[Keys]) -> Indices | None:
+        """The stable sort order of these rows followed by those of `others`; None when they are in order already."""
+
+
+def encoder(order: Sequence[SortKey], schema: pa.Schema) -> Callable[[pa.RecordBatch], Keys]:
+    """What encodes the keys of batches with `schema`. One encoder for all parts: its keys compare across batches."""
+    fields = [schema.field(key.column) for key in order]
+    widths = [_bits(field.type) + field.nullable for field in fields]
+    if sum(widths) <= 64:
+        return lambda batch: _Packed(_pack(batch, order, widths))
+    return lambda batch: _Columns(
+        pa.RecordBatch.from_arrays(
+            [_comparable(batch.column(key.column)) for key in order], names=[str(i) for i in range(len(order))]
+        ),
+        order,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    numbers: npt.NDArray[np.uint64]
+
+    def at(self, row: int) -> np.uint64:
+        return np.uint64(self.numbers[row])
+
+    def count_up_to(self, key: np.uint64, start: int, *, inclusive: bool) -> int:
+        return int(np.searchsorted(self.numbers[start:], key, side="right" if inclusive else "left"))
+
+    def slice(self, start: int, rows: int) -> _Packed:
+        return _Packed(self.numbers[start : start + rows])
+
+    def stable_order(self, others: Sequence[Keys]) -> Indices | None:
+        numbers = np.concatenate([self.numbers, *(other.numbers for other in others if isinstance(other, _Packed))])
+        if bool(np.all(numbers[:-1] <= numbers[1:])):
+            return None
+        return np.argsort(numbers, kind="stable").astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    columns: pa.RecordBatch
+    order: Sequence[SortKey]
+
+    def at(self, row: int) -> tuple[_Value, ...]:
+        return tuple(_Value(c[row].as_py(), key) for c, key in zip(self.columns.columns, self.order, strict=True))
+
+    def count_up_to(self, key: tuple[_Value, ...], start: int, *, inclusive: bool) -> int:
+        find = bisect.bisect_right if inclusive else bisect.bisect_left
+        return find(range(self.columns.num_rows), key, lo=start, key=self.at) - start
+
+    def slice(self, start: int, rows: int) -> _Columns:
+        return _Columns(self.columns.slice(start, rows), self.order)
+
+    def stable_order(self, others: Sequence[Keys]) -> Indices | None:
+        batches = [self.columns, *(other.columns for other in others if isinstance(other, _Columns))]
+        keys = [
+            (
+                str(i),
+                "descending" if key.descending else "ascending",
+                "at_start" if key.nulls_first else "at_end",
+            )
+            for i, key in enumerate(self.order)
+        ]
+        indices = pc.sort_indices(pa.concat_batches(batches), sort_keys=keys)
+        return np.asarray(indices).astype(np.int64)
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """One key value that compares in its key's direction."""
+
+    value: Any
+    key: SortKey
+
+    def __lt__(self, other: _Value) -> bool:
+        if self.value is None or other.value is None:
+            if self.value is None and other.value is None:
+                return False
+            return (self.value is None) == self.key.nulls_first
+        return bool(other.value < self.value if self.key.descending else self.value < other.value)
+
+
+def _bits(kind: pa.DataType) -> int:
+    """Width of a type that can be packed; more than fits for one that cannot."""
+    if pa.types.is_boolean(kind):
+        return 1
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind):
+        return int(kind.bit_width)
+    return 65
+
+
+def _pack(batch: pa.RecordBatch, order: Sequence[SortKey], widths: Sequence[int]) -> npt.NDArray[np.uint64]:
+    """All keys of a row in one number, the first key in the highest bits; a nullable key has one bit for its nulls."""
+    packed = np.zeros(batch.num_rows, np.uint64)
+    for key, width in zip(order, widths, strict=True):
+        column = batch.column(key.column)
+        bits = _bits(column.type)
+        values = _unsigned(column, bits)
+        if key.descending:
+            values = np.uint64((1 << bits) - 1) - values
+        if width > bits:
+            mark = np.uint64(1 << bits)
+            nulls = np.asarray(column.is_null())
+            values = np.where(nulls, np.uint64(0), values | mark) if key.nulls_first else np.where(nulls, mark, values)
+        packed = values if width == 64 else (packed << np.uint64(width)) | values
+    return packed
+
+
+def _unsigned(column: pa.Array, bits: int) -> npt.NDArray[np.uint64]:
+    """The values as unsigned numbers of `bits` bits in the same order; what stands for a null does not matter."""
+    if bits == 1:
+        return np.asarray(pc.fill_null(column, False)).astype(np.uint64)
+    signed = np.asarray(pc.fill_null(_integers(column), 0)).astype(np.int64)
+    return (signed.view(np.uint64) + np.uint64(1 << (bits - 1))) & np.uint64((1 << bits) - 1)
+
+
+def _comparable(column: pa.Array) -> pa.Array:
+    """A column whose own comparison is right: numbers and times as integers, everything else as it is."""
+    kind = column.type
+    return _integers(column) if pa.types.is_floating(kind) or pa.types.is_temporal(kind) else column
+
+
+def _integers(column: pa.Array) -> pa.Array:
+    """Integers that compare as the values do, nulls kept. Times of the years 1 and 9999 have no Python object."""
+    kind = column.type
+    if pa.types.is_temporal(kind):
+        return column.view(pa.int32() if kind.bit_width == 32 else pa.int64())
+    if not pa.types.is_floating(kind):
+        return column
+    floats = np.asarray(pc.fill_null(column, 0.0)) + 0.0
+    floats = np.where(np.isnan(floats), np.array(np.nan, floats.dtype), floats)
+    bits: Any = floats.view(np.int32 if kind.bit_width == 32 else np.int64)
+    # The bit patterns of negative floats run backwards.
+    ordered = bits ^ ((bits >> (kind.bit_width - 1)) & np.iinfo(bits.dtype).max)
+    return pa.array(ordered, mask=np.asarray(column.is_null()))

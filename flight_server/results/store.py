@@ -1,0 +1,154 @@
+"""The result store: complete results in S3, under prefixes named by their fingerprints.
+
+    <root>/ab/abcd…/result.json           names the parts; written last, so a result that has it is complete
+    <root>/ab/abcd…/<attempt>/…           what one run of the query wrote, with leftovers of Athena's own retries
+
+Any replica can serve what any other made. Parts are read by manifest, never by listing.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from flight_server.errors import EngineFailed
+from flight_server.model import Part, Plan, StoredResult
+from flight_server.results.parts import PartReader
+
+_MANIFEST = "result.json"
+_MANIFEST_VERSION = 1
+# Manifests kept in memory: one is a few kB, and sparing the look into S3 makes a repeated question fast.
+_REMEMBERED_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A prefix that no result owns: files of failed, cancelled or superseded runs."""
+
+    uri: str
+    files: int
+    bytes: int
+
+
+class Store:
+    """Finds, completes, reads and removes results. `filesystem` is an fsspec one, `root` is `bucket/prefix`."""
+
+    def __init__(self, filesystem: Any, root: str, reader: PartReader) -> None:
+        self._fs = filesystem
+        self._root = root.removeprefix("s3://").rstrip("/")
+        self._reader = reader
+        self._lock = threading.Lock()
+        self._remembered: OrderedDict[str, StoredResult] = OrderedDict()
+
+    def find(self, fingerprint: str, max_age_s: float | None = None) -> StoredResult | None:
+        """The complete result of a fingerprint, if there is one and it is young enough."""
+        with self._lock:
+            found = self._remembered.get(fingerprint)
+        if found is None:
+            found = self._load(fingerprint)
+            if found is not None:
+                self._remember(found)
+        if found is None or (max_age_s is not None and time.time() - found.created > max_age_s):
+            return None
+        return found
+
+    def attempt_uri(self, fingerprint: str, attempt: str) -> str:
+        """Where one run of the query writes, an `s3://` prefix with a slash at its end."""
+        return f"s3://{self._prefix(fingerprint)}/{attempt}/"
+
+    def complete(
+        self,
+        fingerprint: str,
+        attempt: str,
+        query_id: str,
+        uris: Sequence[str],
+        scanned_bytes: int,
+        cancelled: threading.Event,
+    ) -> StoredResult:
+        """Make what a query wrote a result: check the manifest's paths, look at every footer, write the manifest.
+
+        Raises EngineFailed for a path outside the attempt's prefix, a part that is missing or no Parquet.
+        """
+        under = self.attempt_uri(fingerprint, attempt)
+        for uri in uris:
+            if not uri.startswith(under) or "/../" in uri:
+                raise EngineFailed(f"query {query_id}: its manifest names an object outside of its prefix")
+        parts = self._reader.inspect([uri.removeprefix("s3://") for uri in uris], cancelled)
+        stored = StoredResult(fingerprint, query_id, tuple(parts), scanned_bytes, time.time())
+        body = {"version": _MANIFEST_VERSION, **asdict(stored)}
+        self._fs.pipe_file(f"{self._prefix(fingerprint)}/{_MANIFEST}", json.dumps(body).encode())
+        self._remember(stored)
+        return stored
+
+    def read(self, stored: StoredResult, plan: Plan, cancelled: threading.Event) -> Iterator[pa.RecordBatch]:
+        """The rows of a result in the dataset's order, carriers turned back."""
+        dataset = plan.dataset
+        return self._reader.read(stored.parts, dataset.schema, dataset.sorted, plan.bounds.batch_rows, cancelled)
+
+    def read_lines(self, uri: str) -> list[str]:
+        """The lines of a small text object, such as Athena's manifest of a query."""
+        text: str = self._fs.cat_file(uri.removeprefix("s3://")).decode()
+        return [line.strip().strip('"') for line in text.splitlines() if line.strip()]
+
+    def forget(self, fingerprint: str) -> None:
+        """Give up a result whose parts are gone."""
+        with self._lock:
+            self._remembered.pop(fingerprint, None)
+        self._remove(f"{self._prefix(fingerprint)}/{_MANIFEST}")
+
+    def discard(self, fingerprint: str, attempt: str) -> None:
+        """Remove what a run that failed or was cancelled has written."""
+        self._remove(f"{self._prefix(fingerprint)}/{attempt}", recursive=True)
+
+    def orphans(self, older_than_s: float) -> Iterator[Orphan]:
+        """Attempts that no result names and whose newest file is older than `older_than_s`."""
+        attempts: dict[str, list[dict[str, Any]]] = {}
+        owned: set[str] = set()
+        self._fs.invalidate_cache()
+        for path, entry in self._fs.find(self._root, detail=True).items():
+            if path.endswith(f"/{_MANIFEST}"):
+                found = self._load(path.split("/")[-2])
+                owned |= {part.path.rsplit("/", 1)[0] for part in (found.parts if found else ())}
+            else:
+                attempts.setdefault(path.rsplit("/", 1)[0], []).append(entry)
+        now = time.time()
+        for prefix, files in sorted(attempts.items()):
+            newest = max(entry["LastModified"].timestamp() for entry in files)
+            if prefix not in owned and now - newest >= older_than_s:
+                yield Orphan(f"s3://{prefix}/", len(files), sum(entry["size"] for entry in files))
+
+    def remove(self, orphan: Orphan) -> None:
+        self._remove(orphan.uri.removeprefix("s3://").rstrip("/"), recursive=True)
+
+    def _prefix(self, fingerprint: str) -> str:
+        # Two characters first, so that listings and request rates spread over S3's partitions.
+        return f"{self._root}/{fingerprint[:2]}/{fingerprint}"
+
+    def _load(self, fingerprint: str) -> StoredResult | None:
+        try:
+            body = json.loads(self._fs.cat_file(f"{self._prefix(fingerprint)}/{_MANIFEST}"))
+        except FileNotFoundError:
+            return None
+        if body.pop("version") != _MANIFEST_VERSION:
+            return None
+        return StoredResult(**{**body, "parts": tuple(Part(**part) for part in body["parts"])})
+
+    def _remember(self, stored: StoredResult) -> None:
+        with self._lock:
+            self._remembered[stored.fingerprint] = stored
+            while len(self._remembered) > _REMEMBERED_MAX:
+                self._remembered.popitem(last=False)
+
+    def _remove(self, path: str, *, recursive: bool = False) -> None:
+        self._fs.invalidate_cache()
+        try:
+            self._fs.rm(path, recursive=recursive)
+        except FileNotFoundError:
+            return
