@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ def build(config: Config) -> Server:
     found, errors = load_datasets(config.datasets.directory)
     if errors:
         raise errors[0]
+    _check_port(config.server.host, config.server.port)
     catalog = open_catalog(config)
     engines = build_engines(config, catalog)
     pipeline = build_pipeline(config, catalog, engines, found)
@@ -86,6 +88,18 @@ def build(config: Config) -> Server:
     location = f"grpc://{config.server.host}:{config.server.port}"
     service = FlightService(location, pipeline, config, Tickets(key, config.server.ticket_ttl_s))
     return Server(config, pipeline, service, engines, catalog)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise ConfigError when nothing can listen there: of gRPC's own failure no reason is left but in its log."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            # As gRPC does: connections of an earlier server that are still closing are no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
 
 
 def build_engines(config: Config, catalog: Catalog) -> dict[EngineName, Engine]:

@@ -20,7 +20,7 @@ _COMMANDS = {
     "demo": "demo:demo",
     "serve": "serve:serve",
     "check": "check:check",
-    "test": "cases:test",
+    "test": "cases:run_cases",
     "new": "new:new",
     "explain": "run:explain",
     "run": "run:run",

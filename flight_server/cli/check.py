@@ -9,12 +9,16 @@ from typing import Annotated
 import typer
 
 from flight_server import config as settings
+from flight_server.authoring.against import breaking
 from flight_server.authoring.check import check as check_folder
 from flight_server.cli.options import ConfigFile
 
 
 def check(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One dataset; all if none is named.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="REF", help="Name what breaks callers since this git commit, too.")
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
     """Check the dataset files: contract, SQL, tables, columns, types. Offline; exit code 1 when one is wrong.
@@ -24,10 +28,14 @@ def check(
     Examples: athena-flight check
 
               athena-flight check daily_prices
+
+              athena-flight check --against origin/main
     """
     started = time.perf_counter()
     directory = settings.load(config).datasets.directory
     errors = check_folder(directory, name)
+    if against is not None:
+        errors += breaking(directory, against, name)
     for error in errors:
         print(error)
     sys.stdout.flush()
