@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 from sqlglot import exp
 
+from flight_server.authoring import materialized
 from flight_server.authoring.compiler import Compiler, Schemas
 from flight_server.authoring.fits import fits
 from flight_server.authoring.samples import combinations, sample
@@ -80,7 +81,8 @@ def check_queries(datasets: list[Dataset], definitions: dict[str, Definition]) -
     errors: list[DatasetError] = []
     with closing(Compiler(schemas)) as compiler:
         for dataset in datasets:
-            errors += dict.fromkeys(_query(dataset, schemas, compiler))
+            errors += _query(dataset, schemas, compiler)
+            errors += materialized.problems(dataset, definitions, schemas, compiler)
     return errors
 
 

@@ -46,5 +46,9 @@ class Compiler:
         except duckdb.Error as error:
             raise EngineFailed(f"DuckDB: {str(error).splitlines()[0]}") from error
 
+    def table(self, name: str) -> pa.Schema:
+        """The Arrow schema of one of the tables."""
+        return self._connection.table(name).to_arrow_reader(1).schema
+
     def close(self) -> None:
         self._connection.close()
