@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from sqlglot import exp
+from sqlglot.errors import ErrorLevel
 
 # Trino functions without a translation in sqlglot, as macros of the engine's database.
 MACROS = """
@@ -85,7 +86,7 @@ def translate(tree: exp.Expression, source: Callable[[exp.Table], str], rows: Ro
                 tree = new
             else:
                 node.replace(new)
-    return tree.sql(dialect="duckdb")
+    return tree.sql(dialect="duckdb", unsupported_level=ErrorLevel.IGNORE)
 
 
 def is_cte(table: exp.Table) -> bool:
@@ -214,7 +215,7 @@ def _cast(node: exp.Cast) -> exp.Expression:
         return node
     if to.this is exp.DType.TIMESTAMP_MS and not isinstance(value, exp.Literal) and not isinstance(node, exp.TryCast):
         return _call("athena_ts3", value)
-    if to.this in _TEXT and not isinstance(value, exp.Literal):
+    if to.this in _TEXT and not (isinstance(value, exp.Literal) and value.is_string):
         text = _call("athena_text", value)
         sizes = [p for p in to.expressions if isinstance(p, exp.DataTypeParam)]
         return _call("left", text, sizes[0].this) if sizes and to.this is not exp.DType.CHAR else text

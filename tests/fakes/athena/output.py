@@ -40,6 +40,8 @@ def filesystem(store: Store) -> pafs.S3FileSystem:
         region=store.region,
         access_key=store.access_key,
         secret_key=store.secret_key,
+        # A small object is then one request instead of three.
+        allow_delayed_open=True,
     )
 
 

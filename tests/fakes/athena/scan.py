@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyiceberg import expressions as ice
-from pyiceberg.schema import Schema
+from pyiceberg.schema import Schema, index_by_id
 from pyiceberg.table import FileScanTask, StaticTable
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
@@ -98,15 +98,12 @@ def _bytes(scanned: Scanned, filters: list[exp.Expression], columns: set[str] | 
         if converted is not None:
             row_filter = ice.And(row_filter, converted)
     scan = scanned.table.scan(row_filter=row_filter, snapshot_id=scanned.snapshot_id, case_sensitive=False)
-    ids = None if columns is None else {i for f in schema.fields if f.name.lower() in columns for i in _leaf_ids(f)}
+    ids = (
+        None
+        if columns is None
+        else {i for f in schema.fields if f.name.lower() in columns for i in index_by_id(Schema(f))}
+    )
     return sum(_task_bytes(task, ids) for task in scan.plan_files())
-
-
-def _leaf_ids(field: Any) -> set[int]:
-    found = {field.field_id}
-    for child in getattr(field.field_type, "fields", ()):
-        found |= _leaf_ids(child)
-    return found
 
 
 def _task_bytes(task: FileScanTask, ids: set[int] | None) -> int:
