@@ -114,6 +114,36 @@ def test_only_an_unquoted_empty_csv_field_is_null(make_table: MakeTable, tmp_pat
     assert table.scan().to_arrow()["b"].to_pylist() == [None, "", "NA", "null", "x\ny"]
 
 
+def test_a_quoted_csv_value_may_lie_across_blocks(make_table: MakeTable, tmp_path: Path) -> None:
+    table = make_table("blocks", "a int, b string")
+    lines = "line\n" * 1000
+    text = "a,b\n" + "".join(f'{number},"{lines}"\n' for number in range(2000))
+    assert load_file(table, write(tmp_path / "a.csv", text)).rows == 2000
+    assert set(table.scan().to_arrow()["b"].to_pylist()) == {lines}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "offsets", "text"),
+    [
+        ("arrow", [0, 1, 2], b"a\xff"),
+        ("parquet", [0, 1, 2], b"a\xff"),
+        ("arrow", [0, 5000, 3], b"abc"),
+    ],
+)
+def test_a_damaged_text_is_refused(
+    make_table: MakeTable, tmp_path: Path, suffix: str, offsets: list[int], text: bytes
+) -> None:
+    buffers = [None, pa.array(offsets, pa.int32()).buffers()[1], pa.py_buffer(text)]
+    table = pa.table({"s": pa.Array.from_buffers(pa.string(), 2, buffers)})
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "arrow":
+        with pyarrow.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        pq.write_table(table, path)
+    assert path.name in refusal(make_table("damaged", "s string"), path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
