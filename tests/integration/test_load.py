@@ -336,7 +336,7 @@ def test_a_missing_file_is_named(prices: Table, tmp_path: Path) -> None:
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x00"), min_size=1, max_size=20)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(st.integers(-(2**31), 2**31 - 1), TEXT, st.floats(), st.dates()), min_size=1, max_size=8)
 )
@@ -363,7 +363,7 @@ def test_memory_is_bounded_by_the_chunk_not_by_the_file(tmp_path: Path) -> None:
         folder = Path(sys.argv[1])
         schema = pa.schema({"i": pa.int64(), "f": pa.float64()})
         with pq.ParquetWriter(folder / "big.parquet", schema) as writer:
-            for start in range(0, 6_000_000, 200_000):
+            for start in range(0, 4_000_000, 200_000):
                 column = pa.array(range(start, start + 200_000), pa.int64())
                 writer.write_table(pa.table([column, column.cast(pa.float64())], schema))
                 del column
@@ -376,6 +376,6 @@ def test_memory_is_bounded_by_the_chunk_not_by_the_file(tmp_path: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows, peak = map(int, done.stdout.split())
-    assert rows == 6_000_000
-    # 96 MB in Arrow; what was measured is 44 MB, from one million rows to eight.
-    assert peak < 60_000_000
+    assert rows == 4_000_000
+    # 64 MB in Arrow; what was measured is 44 MB, from one million rows to eight.
+    assert peak < 55_000_000
