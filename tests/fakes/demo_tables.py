@@ -10,6 +10,6 @@ from flight_server.tables import demo
 from tests.fakes.aws import LocalAws
 
 
-def load(catalog: Catalog, aws: LocalAws) -> None:  # noqa: ARG001 - the loader's signature
+def load(catalog: Catalog, aws: LocalAws) -> None:
     """Create and fill the tables of `sql/tables`, saying what was done."""
     demo.build(catalog, Path("sql/tables"), lambda line: print(f"# {line}", flush=True))
