@@ -41,6 +41,9 @@ bench: $(VENV)/dev.stamp ## measure; writes nothing but what it prints
 soak: $(VENV)/dev.stamp ## the long tests: large results, fault injection, load
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
+local-aws: $(VENV)/dev.stamp ## a local S3, Glue and Athena with the demo tables; prints what to export
+	@$(BIN)/python -m tests.fakes.athena --demo --moto-port 8825 --athena-port 8826 $(ARGS)
+
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .demo .local-aws .mypy_cache .ruff_cache .pytest_cache .hypothesis
 

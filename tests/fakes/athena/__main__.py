@@ -1,6 +1,7 @@
 """`python -m tests.fakes.athena`: start the local AWS, print what to export, serve until interrupted.
 
-With `--load FILE.py` the function `load(catalog, aws)` of that file fills tables through pyiceberg first.
+`--demo` fills the demo tables first; `--load FILE.py` calls `load(catalog, aws)` of that file, which may write any
+tables through pyiceberg.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import signal
+import sys
 import threading
 from pathlib import Path
 
+from flight_server.tables import demo
 from tests.fakes.aws import LocalAws, start_aws
 
 
@@ -19,12 +22,15 @@ def main() -> None:
     parser.add_argument("--bucket", default="local-lake")
     parser.add_argument("--moto-port", type=int, default=0, help="S3 and Glue; 0 picks a free port")
     parser.add_argument("--athena-port", type=int, default=0, help="Athena; 0 picks a free port")
+    parser.add_argument("--demo", action="store_true", help="fill the demo tables of sql/tables")
     parser.add_argument("--load", type=Path, help="Python file with load(catalog, aws)")
     arguments = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with start_aws(arguments.bucket, arguments.moto_port, arguments.athena_port) as aws:
+        if arguments.demo:
+            demo.build(aws.catalog(), Path("sql/tables"), lambda line: print(f"# {line}", file=sys.stderr))
         if arguments.load is not None:
             _load(arguments.load, aws)
         for name, value in aws.environment.items():
