@@ -23,15 +23,18 @@ from flight_server.plan.scan import FileSet, PinnedTable, Tables
 _FINGERPRINT_VERSION = 1
 # Qualified trees kept, one for each dataset and schema; a tree is some tens of kB.
 _TREES_MAX = 500
+# Plans kept for repeated questions; a plan is a few kB, its dataset is shared.
+_PLANS_MAX = 2000
 
 
 class Planner:
-    """Turns a dataset and typed values into a Plan. Holds the catalog and the qualified trees it has seen."""
+    """Turns a dataset and typed values into a Plan. Remembers plans and qualified trees, both bounded."""
 
     def __init__(self, tables: Tables, cost: Cost) -> None:
         self._tables = tables
         self._cost = cost
         self._lock = threading.Lock()
+        self._plans: OrderedDict[object, Plan] = OrderedDict()
         self._trees: OrderedDict[tuple[str, tuple[tuple[str, int], ...]], exp.Query] = OrderedDict()
 
     def plan(
@@ -48,6 +51,28 @@ class Planner:
         Raises InvalidRequest (scan-limit, expired-ticket), NotFound (unknown-pin), ServerError for missing tables.
         """
         pinned = self._pin(dataset, as_of, snapshots)
+        pins = {name: table.pin for name, table in pinned.items()}
+        # Everything that the plan is made from: what is left out here would be served stale, or to the wrong caller.
+        key = (dataset.digest, tuple(values.items()), engine, bounds, tuple(pins.values()))
+        with self._lock:
+            if key in self._plans:
+                self._plans.move_to_end(key)
+                return self._plans[key]
+        plan = self._made(dataset, values, engine, bounds, pinned)
+        with self._lock:
+            self._plans[key] = plan
+            while len(self._plans) > _PLANS_MAX:
+                self._plans.popitem(last=False)
+        return plan
+
+    def _made(
+        self,
+        dataset: Dataset,
+        values: Mapping[str, Value],
+        engine: EngineName,
+        bounds: Bounds,
+        pinned: Mapping[str, PinnedTable],
+    ) -> Plan:
         pins = {name: table.pin for name, table in pinned.items()}
         tree, dropped = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
         scans: dict[str, list[FileSet]] = {}
