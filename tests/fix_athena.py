@@ -14,7 +14,7 @@ from pyiceberg.catalog import Catalog
 
 from tests.fakes.athena.output import filesystem
 from tests.fakes.aws import LocalAws
-from tests.fix_lake import DATABASE
+from tests.lake import DATABASE
 
 _DEADLINE_S = 30.0
 

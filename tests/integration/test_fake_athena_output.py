@@ -12,7 +12,7 @@ from pyiceberg.catalog import Catalog
 
 from tests.fakes.athena import output
 from tests.fix_athena import AthenaClient
-from tests.fix_lake import ROWS
+from tests.lake import ROWS
 
 
 def test_csv_quotes_every_value_and_no_null(athena: AthenaClient) -> None:
