@@ -1,14 +1,14 @@
-"""`python -m tests.fakes.athena`, as somebody uses it to try things out."""
+"""`python -m tests.fakes.athena`, as somebody uses it to try things out and as measurements start it."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import boto3
+
+from tests.fakes.aws_process import start_aws_process
 
 TABLES = """
 import pyarrow as pa
@@ -23,29 +23,20 @@ def load(catalog, aws):
 def test_the_command_loads_tables_prints_the_environment_and_stops(tmp_path: Path) -> None:
     file = tmp_path / "tables.py"
     file.write_text(TABLES)
-    command = [sys.executable, "-m", "tests.fakes.athena", "--load", str(file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
-        assert process.stdout is not None
-        exported = {}
-        for line in process.stdout:
-            if line.startswith("#"):
-                break
-            name, _, value = line.removeprefix("export ").strip().partition("=")
-            exported[name] = value
+    with start_aws_process(["--load", str(file)]) as aws:
         athena = boto3.client(
             "athena",
-            endpoint_url=exported["AWS_ENDPOINT_URL_ATHENA"],
-            region_name=exported["AWS_REGION"],
-            aws_access_key_id=exported["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=exported["AWS_SECRET_ACCESS_KEY"],
+            endpoint_url=aws.environment["AWS_ENDPOINT_URL_ATHENA"],
+            region_name=aws.environment["AWS_REGION"],
+            aws_access_key_id=aws.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=aws.environment["AWS_SECRET_ACCESS_KEY"],
         )
+        aws.set_faults(queued_s=0.01)
         id_ = athena.start_query_execution(QueryString="SELECT sum(id) AS s FROM tried.out")["QueryExecutionId"]
-        while athena.get_query_execution(QueryExecutionId=id_)["QueryExecution"]["Status"]["State"] in (
-            "QUEUED",
-            "RUNNING",
-        ):
-            pass
+        while not aws.state()["succeeded"]:
+            assert not aws.state()["failed"]
+            time.sleep(0.02)
         rows = athena.get_query_results(QueryExecutionId=id_)["ResultSet"]["Rows"]
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-    assert [row["Data"][0]["VarCharValue"] for row in rows] == ["s", "6"]
+        assert [row["Data"][0]["VarCharValue"] for row in rows] == ["s", "6"]
+        aws.process.send_signal(signal.SIGTERM)
+        assert aws.process.wait(20) == 0

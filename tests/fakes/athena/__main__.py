@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--athena-port", type=int, default=0, help="Athena; 0 picks a free port")
     parser.add_argument("--demo", action="store_true", help="fill the demo tables of sql/tables")
     parser.add_argument("--load", type=Path, help="Python file with load(catalog, aws)")
+    parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     arguments = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -36,7 +37,14 @@ def main() -> None:
         for name, value in aws.environment.items():
             print(f"export {name}={value}")
         print(f"# warehouse {aws.warehouse}, results {aws.results}; interrupt to stop", flush=True)
+        if arguments.with_parent:
+            threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
         stop.wait()
+
+
+def _stop_with_parent(stop: threading.Event) -> None:
+    sys.stdin.read()
+    stop.set()
 
 
 def _load(path: Path, aws: LocalAws) -> None:
