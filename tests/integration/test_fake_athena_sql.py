@@ -53,6 +53,12 @@ EXPRESSIONS = [
     ("round(1.255, 2)", "1.26"),
     ("ln(exp(1))", "1.0"),
     ("infinity()", "Infinity"),
+    ("nan()", "NaN"),
+    ("-0e0", "-0.0"),
+    ("123456789e0", "1.23456789E8"),
+    ("1e-3", "0.001"),
+    ("100e0", "100.0"),
+    ("CAST(3e10 AS real)", "3.0E10"),
     ("CAST(1.1 AS real)", "1.1"),
     ("CAST(TIMESTAMP '2024-01-01 00:00:00 UTC' AT TIME ZONE 'America/New_York' AS date)", "2023-12-31"),
 ]
@@ -87,6 +93,12 @@ def test_expressions_have_athenas_values(athena: AthenaClient) -> None:
     listed = ", ".join(expression for expression, _ in EXPRESSIONS)
     found = athena.rows(f"SELECT {listed}")[0]
     assert dict(zip([e for e, _ in EXPRESSIONS], found, strict=True)) == dict(EXPRESSIONS)
+
+
+def test_floats_of_one_column_are_written_each_in_its_way(athena: AthenaClient) -> None:
+    listed = "(1e0), (1e7), (NULL), (0.5e0), (nan()), (0e0), (-infinity()), (1e-4)"
+    found = athena.rows(f"SELECT x FROM (VALUES {listed}) AS v(x)")
+    assert [row[0] for row in found] == ["1.0", "1.0E7", None, "0.5", "NaN", "0.0", "-Infinity", "1.0E-4"]
 
 
 def test_expressions_have_athenas_types(athena: AthenaClient) -> None:
