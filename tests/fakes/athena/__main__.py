@@ -1,7 +1,6 @@
 """`python -m tests.fakes.athena`: start the local AWS, print what to export, serve until interrupted.
 
-`--demo` fills the demo tables first; `--load FILE.py` calls `load(catalog, aws)` of that file, which may write any
-tables through pyiceberg.
+`--load FILE.py` first calls `load(catalog, aws)` of that file, which may write any tables through pyiceberg.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import sys
 import threading
 from pathlib import Path
 
-from flight_server.tables import demo
 from tests.fakes.aws import LocalAws, start_aws
 
 
@@ -22,7 +20,6 @@ def main() -> None:
     parser.add_argument("--bucket", default="local-lake")
     parser.add_argument("--moto-port", type=int, default=0, help="S3 and Glue; 0 picks a free port")
     parser.add_argument("--athena-port", type=int, default=0, help="Athena; 0 picks a free port")
-    parser.add_argument("--demo", action="store_true", help="fill the demo tables of sql/tables")
     parser.add_argument("--load", type=Path, help="Python file with load(catalog, aws)")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     arguments = parser.parse_args()
@@ -30,8 +27,6 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with start_aws(arguments.bucket, arguments.moto_port, arguments.athena_port) as aws:
-        if arguments.demo:
-            demo.build(aws.catalog(), Path("sql/tables"), lambda line: print(f"# {line}", file=sys.stderr))
         if arguments.load is not None:
             _load(arguments.load, aws)
         for name, value in aws.environment.items():
