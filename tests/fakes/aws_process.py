@@ -67,8 +67,9 @@ def start_aws_process(arguments: Sequence[str] = ()) -> LocalAwsProcess:
     assert process.stdout is not None
     environment: dict[str, str] = {}
     for line in process.stdout:
-        if line.startswith("#"):
+        if line.startswith("# warehouse"):
             return LocalAwsProcess(process, environment)
-        name, _, value = line.removeprefix("export ").strip().partition("=")
-        environment[name] = value
+        if line.startswith("export "):
+            name, _, value = line.removeprefix("export ").strip().partition("=")
+            environment[name] = value
     raise RuntimeError(f"the local AWS did not start: exit code {process.wait()}")

@@ -14,6 +14,7 @@ TABLES = """
 import pyarrow as pa
 
 def load(catalog, aws):
+    print("# a loader may say what it does")
     catalog.create_namespace("tried")
     rows = pa.table({"id": [1, 2, 3]})
     catalog.create_table("tried.out", rows.schema, location=aws.warehouse + "/tried").append(rows)
