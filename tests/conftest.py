@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = sorted(f"tests.{path.stem}" for path in Path(__file__).parent.glob("fix_*.py"))
+# They import one another, whatever their order.
+pytest.register_assert_rewrite(*pytest_plugins)
 
 # Shared cores make single examples slow now and then; the fixtures that properties use are made once a session.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
