@@ -51,7 +51,6 @@ FITS = [
     ("list<int32>", [[1, None], [], None], pa.list_(pa.int64())),
     ("struct<a: int32, b: float64>", [{"a": 1, "b": 2.0}], pa.struct([("a", pa.int64()), ("b", pa.int32())])),
     ("string", [None, None], pa.int32()),
-    ("list<date>", [None], pa.int32()),
     ("map<string, int32>", [[("a", 1)]], pa.map_(pa.string(), pa.int64())),
 ]
 VIOLATES = [
