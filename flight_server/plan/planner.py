@@ -17,6 +17,7 @@ from flight_server.config import Cost
 from flight_server.errors import InvalidRequest
 from flight_server.model import Bounds, Dataset, EngineName, Estimate, Plan, TablePin, Value
 from flight_server.plan import allowed, bind, dialect, scan
+from flight_server.plan.dialect import Schemas
 from flight_server.plan.scan import FileSet, PinnedTable, Tables
 
 # Changes with every change of what a fingerprint means, so that no stored result of an older server is served.
@@ -82,11 +83,16 @@ class Planner:
         estimate = scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
         _check_cost(dataset, bounds, estimate)
         bound_sql = dialect.canonical(tree)
+        schemas = _schemas(pinned)
+        if engine == "duckdb":
+            sql = dialect.to_duckdb(tree, pins, schemas)
+        else:
+            sql = dialect.to_athena(tree, pins, schemas, dataset)
         return Plan(
             dataset=dataset,
             params=values,
             engine=engine,
-            sql=dialect.to_duckdb(tree, pins) if engine == "duckdb" else dialect.to_athena(tree, pins, dataset),
+            sql=sql,
             bound_sql=bound_sql,
             dropped=dropped,
             pins=tuple(pins[name] for name in sorted(pins)),
@@ -106,8 +112,7 @@ class Planner:
         with self._lock:
             tree = self._trees.get(key)
         if tree is None:
-            schemas = {name: scan.sql_schema(table.schema) for name, table in pinned.items()}
-            tree = qualified(dataset.tree, schemas)
+            tree = qualified(dataset.tree, _schemas(pinned))
             with self._lock:
                 self._trees[key] = tree
                 while len(self._trees) > _TREES_MAX:
@@ -115,19 +120,17 @@ class Planner:
         return tree
 
 
-def qualified(tree: exp.Query, schemas: Mapping[str, Mapping[str, str]]) -> exp.Query:
+def _schemas(pinned: Mapping[str, PinnedTable]) -> Schemas:
+    return {name: scan.sql_schema(table.schema) for name, table in pinned.items()}
+
+
+def qualified(tree: exp.Query, schemas: Schemas) -> exp.Query:
     """A copy of `tree` in which every column names its table. `schemas`: database.table → column → Athena type.
 
     Raises InvalidRequest (sql-refused) that names a column which no table has.
     """
-    nested: dict[str, object] = {}
-    databases: dict[str, dict[str, Mapping[str, str]]] = {}
-    for name, columns in schemas.items():
-        database, _, table = name.partition(".")
-        databases.setdefault(database, {})[table] = columns
-    nested.update(databases)
     try:
-        found = qualify(tree.copy(), schema=nested, dialect="athena", quote_identifiers=False)
+        found = qualify(tree.copy(), schema=dialect.nested(schemas), dialect="athena", quote_identifiers=False)
     except SqlglotError as error:
         raise InvalidRequest("sql-refused", str(error).splitlines()[0]) from error
     assert isinstance(found, exp.Query)  # noqa: S101 - qualify keeps the kind of its input
