@@ -82,7 +82,7 @@ def _sql(name: str, definition: Definition, columns: Sequence[NestedField]) -> s
         params += [
             '-- start_date = { type = "date", example = 2024-01-02, doc = "First day, inclusive" }',
             "-- # optional: when a caller leaves it out, its term is removed from the query",
-            '-- end_date   = { type = "date", optional = true, example = 2024-01-31, doc = "Last day, inclusive; absent = latest" }',
+            '-- end_date   = { type = "date", optional = true, example = 2024-01-31, doc = "Last day, inclusive" }',
         ]
         terms += [f"t.{date.name} >= :start_date", f"t.{date.name} <= :end_date"]
     order = date or chosen or columns[0]
