@@ -115,7 +115,7 @@ class PartReader:
                     stream.start()
                 first = next((batch for stream in streams if (batch := stream.peek())), None)
                 if first is not None:
-                    yield from merge(streams, order, first.schema, batch_rows)
+                    yield from merge(streams, order, _promised(first.schema, schema), batch_rows)
                 return
             waiting = [_Ahead(self._part(p, schema, rows, buffer), self._pool, cancelled) for p in parts[together:]]
             yield from _as_they_come(streams, waiting, cancelled)
@@ -139,6 +139,8 @@ class PartReader:
             if file.metadata.num_rows != part.rows:
                 raise EngineFailed("a part of the result changed after the query had ended")
             for batch in file.iter_batches(batch_size=batch_rows):
+                if batch.num_columns != len(schema):
+                    raise EngineFailed(f"a part of the result has {batch.num_columns} columns, not {len(schema)}")
                 seen += batch.num_rows
                 yield restore(batch, schema)
         if seen != part.rows:
@@ -201,6 +203,11 @@ def _result(future: Future[_T], cancelled: threading.Event) -> _T:
             raise Cancelled("cancelled", "the query was stopped")
         if done:
             return future.result()
+
+
+def _promised(found: pa.Schema, contract: pa.Schema) -> pa.Schema:
+    """The types that were read, with the contract's word on which columns have nulls; Parquet says all of them may."""
+    return pa.schema([f.with_nullable(known.nullable) for f, known in zip(found, contract, strict=True)])
 
 
 def _buffer(budget: int, together: int, columns: int) -> int:
