@@ -5,4 +5,5 @@ pytest_plugins = [
     "tests.fix_aws",
     "tests.fix_lake",
     "tests.fix_athena",
+    "tests.fix_served",
 ]
