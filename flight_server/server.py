@@ -41,6 +41,8 @@ from flight_server.telemetry import log, metrics
 
 # A connection is made or refused in this time; a read of a few MiB that takes longer is a broken one.
 _S3_CONNECT_S, _S3_REQUEST_S = 5, 30
+# Athena's calls answer within a second; the default of a minute would hold up the one poller for all queries.
+_ATHENA_CONNECT_S, _ATHENA_READ_S = 5, 10
 
 
 @dataclass
@@ -156,7 +158,12 @@ def build_athena(config: Config) -> AthenaEngine:
     client = session.client(
         "athena",
         endpoint_url=config.aws.athena_endpoint,
-        config=BotoConfig(retries={"mode": "standard", "total_max_attempts": 3}, max_pool_connections=32),
+        config=BotoConfig(
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=32,
+            connect_timeout=_ATHENA_CONNECT_S,
+            read_timeout=_ATHENA_READ_S,
+        ),
     )
     return AthenaEngine(client, build_store(config), config.athena, config.cost)
 
