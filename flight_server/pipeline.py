@@ -50,13 +50,13 @@ class Pipeline:
 
     def describe(self, request: Request, caller: Caller) -> Dataset:
         """The dataset that a request names, for its contract. Touches no engine and checks no parameter."""
-        if request.sql is not None:
-            raise Unsupported("unsupported", "SQL of one's own is not served here; ask for a dataset")
-        return self.registry.get(request.dataset, request.version, caller)
+        return self._dataset(self.registry, request, caller)
 
     def plan(self, request: Request, caller: Caller) -> Plan:
         """How the request will be answered: validated, pinned, priced. Runs nothing."""
-        dataset = self.describe(request, caller)
+        # Read once: a reload in between must not join a dataset with the policies of another state.
+        registry = self.registry
+        dataset = self._dataset(registry, request, caller)
         if request.contract not in (None, dataset.digest):
             raise InvalidRequest("expired-ticket", f"{dataset.name} has changed since the ticket was issued; ask again")
         plan = self._planner.plan(
@@ -66,6 +66,8 @@ class Pipeline:
             self._bounds(dataset),
             moment(request.as_of) if request.as_of is not None else None,
             request.pins,
+            caller,
+            registry.policies,
         )
         return replace(plan, cache=self._cached(plan))
 
@@ -77,6 +79,12 @@ class Pipeline:
         """Start the plan's engine. The caller of this closes `Answer.execution`, whatever happens."""
         execution = self._engines[plan.engine].start(plan)
         return Answer(plan, execution, conform(plan.dataset, execution.batches(), plan.bounds.rows))
+
+    @staticmethod
+    def _dataset(registry: Registry, request: Request, caller: Caller) -> Dataset:
+        if request.sql is not None:
+            raise Unsupported("unsupported", "SQL of one's own is not served here; ask for a dataset")
+        return registry.get(request.dataset, request.version, caller)
 
     def _cached(self, plan: Plan) -> Literal["hit", "miss", "off"]:
         if plan.engine == "duckdb" or plan.dataset.cache.mode == "off":

@@ -15,8 +15,19 @@ from sqlglot.optimizer.qualify import qualify
 
 from flight_server.config import Cost
 from flight_server.errors import InvalidRequest
-from flight_server.model import Bounds, Dataset, EngineName, Estimate, Plan, TablePin, Value
-from flight_server.plan import allowed, bind, dialect, scan
+from flight_server.model import (
+    ANONYMOUS,
+    Bounds,
+    Caller,
+    Dataset,
+    EngineName,
+    Estimate,
+    Plan,
+    Policies,
+    TablePin,
+    Value,
+)
+from flight_server.plan import allowed, bind, dialect, policies, scan
 from flight_server.plan.scan import FileSet, PinnedTable, Tables
 
 # Changes with every change of what a fingerprint means, so that no stored result of an older server is served.
@@ -42,18 +53,27 @@ class Planner:
         bounds: Bounds,
         as_of: datetime | None = None,
         snapshots: Mapping[str, int | None] | None = None,
+        caller: Caller = ANONYMOUS,
+        in_force: Policies = Policies(),  # noqa: B008 - frozen
     ) -> Plan:
         """The plan at the current snapshots, at the moment `as_of`, or at the given `snapshots`.
+
+        The policies `in_force` are put around every scan, with the claims of `caller`, after optional terms have been
+        removed, so that no request can drop them. Files are counted from the dataset's own terms.
 
         Raises InvalidRequest (scan-limit, expired-ticket), NotFound (unknown-pin), ServerError for missing tables.
         """
         pinned = self._pin(dataset, as_of, snapshots)
         pins = {name: table.pin for name, table in pinned.items()}
         tree, dropped = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
+        held = policies.holding(in_force, caller)
         scans: dict[str, list[FileSet]] = {}
         for node in allowed.tables(tree):
             name = allowed.table_name(node)
-            scans.setdefault(name, []).append(self._tables.files(pinned[name], node))
+            guard = held.get(name, policies.TablePolicies())
+            scans.setdefault(name, []).append(self._tables.files(pinned[name], node, guard.masked, guard.reads))
+        schemas = {name: scan.sql_schema(pinned[name].schema) for name in held if name in pinned}
+        applied = policies.put_around_scans(tree, held, schemas, caller)
         estimate = scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
         _check_cost(dataset, bounds, estimate)
         bound_sql = dialect.canonical(tree)
@@ -68,6 +88,7 @@ class Planner:
             fingerprint=_fingerprint(dataset, bound_sql, pins, scans),
             estimate=estimate,
             bounds=bounds,
+            policies=applied,
         )
 
     def _pin(

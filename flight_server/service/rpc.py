@@ -6,6 +6,7 @@ import functools
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -180,7 +181,7 @@ class FlightService(flight.FlightServerBase):
 
     def _explain(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
         plan = self._plan(context, descriptors.decode(body, self._body_max))
-        return {**plan_json(plan), "sql": plan.bound_sql, "row_filters": []}
+        return {**plan_json(plan), "sql": plan.bound_sql, "row_filters": [asdict(each) for each in plan.policies]}
 
     @staticmethod
     def _listed(dataset: Dataset) -> flight.FlightInfo:
