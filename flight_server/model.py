@@ -204,6 +204,8 @@ class RowFilter:
     table: str
     where: exp.Expr
     exempt: frozenset[str]
+    # The claims that it names.
+    claims: tuple[str, ...]
     doc: str
     # Where it is written, for errors.
     path: Path
@@ -219,6 +221,7 @@ class Mask:
     column: str
     value: exp.Expr
     exempt: frozenset[str]
+    claims: tuple[str, ...]
     doc: str
     path: Path
     line: int
@@ -230,6 +233,12 @@ class Policies:
 
     row_filters: tuple[RowFilter, ...] = ()
     masks: tuple[Mask, ...] = ()
+    # Of the file: what was planned under another text is not served under this one.
+    digest: str = ""
+
+    @property
+    def all(self) -> tuple[RowFilter | Mask, ...]:
+        return (*self.row_filters, *self.masks)
 
 
 @dataclass(frozen=True, slots=True)

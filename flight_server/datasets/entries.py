@@ -12,16 +12,20 @@ from flight_server.datasets.header import Header, Section
 from flight_server.errors import DatasetError, nearest
 
 
-def read(path: Path, kinds: Sequence[str]) -> list[tuple[str, Section]]:
-    """The entries `[[kind]]` of the file at `path`, in the order of `kinds`, each with its kind.
-
-    Raises DatasetError where the file cannot be read, is not TOML, or has anything else in it.
-    """
+def text_of(path: Path) -> str:
+    """The text of a file. Raises DatasetError where it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise DatasetError(path, 0, 0, f"cannot be read: {reason}") from error
+
+
+def read(path: Path, text: str, kinds: Sequence[str]) -> list[tuple[str, Section]]:
+    """The entries `[[kind]]` in the text of the file at `path`, in the order of `kinds`, each with its kind.
+
+    Raises DatasetError where the text is not TOML or has anything else in it.
+    """
     found = _parse(path, text)
     for key in found:
         if key not in kinds:

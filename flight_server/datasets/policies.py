@@ -5,6 +5,7 @@ What the text alone can tell is checked here; functions, tables and columns ther
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from pathlib import Path
 
@@ -27,14 +28,15 @@ def load(directory: Path) -> Policies:
     filters: list[RowFilter] = []
     masks: list[Mask] = []
     numbers: Counter[str] = Counter()
-    for kind, entry in entries.read(path, ("row_filter", "mask")):
+    text = entries.text_of(path)
+    for kind, entry in entries.read(path, text, ("row_filter", "mask")):
         table = _table(entry)
         if kind == "row_filter":
             numbers[table] += 1
             filters.append(_row_filter(entry, table, numbers[table]))
         else:
             masks.append(_mask(entry, table, masks))
-    return Policies(tuple(filters), tuple(masks))
+    return Policies(tuple(filters), tuple(masks), hashlib.sha256(text.encode()).hexdigest())
 
 
 def _row_filter(entry: Section, table: str, number: int) -> RowFilter:
@@ -43,7 +45,7 @@ def _row_filter(entry: Section, table: str, number: int) -> RowFilter:
     doc = entry.take("doc", str, "") or ""
     entry.done()
     error = entry.error("where", "")
-    return RowFilter(f"{table}#{number}", table, where, exempt, doc, error.path, error.line)
+    return RowFilter(f"{table}#{number}", table, where, exempt, _claims(where), doc, error.path, error.line)
 
 
 def _mask(entry: Section, table: str, others: list[Mask]) -> Mask:
@@ -56,7 +58,13 @@ def _mask(entry: Section, table: str, others: list[Mask]) -> Mask:
     if any(other.name == name for other in others):
         raise entry.error("column", f"{name} has two masks, and only one can be read instead of it; write one")
     error = entry.error("as", "")
-    return Mask(name, table, column, value, exempt, doc, error.path, error.line)
+    return Mask(name, table, column, value, exempt, _claims(value), doc, error.path, error.line)
+
+
+def _claims(tree: exp.Expr) -> tuple[str, ...]:
+    """The claims in `:caller.<claim>`, each once. Other placeholders are refused by plan/policies.py."""
+    dots = [node.parent for node in tree.find_all(exp.Placeholder)]
+    return tuple(dict.fromkeys(dot.expression.name for dot in dots if isinstance(dot, exp.Dot)))
 
 
 def _table(entry: Section) -> str:
@@ -85,4 +93,5 @@ def _expression(entry: Section, key: str) -> exp.Expr:
     others = any(value for name, value in tree.args.items() if name != "expressions")
     if others or not isinstance(tree, exp.Select) or len(items) != 1 or not isinstance(items[0], exp.Paren):
         raise entry.error(key, f"{key!r} is not one SQL expression")
-    return items[0].this.copy()
+    expression: exp.Expr = items[0].this.copy()
+    return expression

@@ -41,9 +41,9 @@ def missing(tree: exp.Expr, caller: Caller, columns: Mapping[str, str]) -> str |
     return next((_name(node) for node in _references(tree) if not _literals(node, caller, columns)), None)
 
 
-def claims_of(tree: exp.Expr) -> list[str]:
-    """The claims that an expression names, each once."""
-    return list(dict.fromkeys(_name(node) for node in _references(tree)))
+def claim_of(caller: Caller, name: str) -> Claim | None:
+    """The value of `:caller.<name>`, or None when the credential has none."""
+    return caller.name if name == _NAME else caller.claims.get(name)
 
 
 def _references(tree: exp.Expr) -> list[exp.Dot]:
@@ -57,13 +57,13 @@ def _name(node: exp.Dot) -> str:
 
 def _literals(node: exp.Dot, caller: Caller, columns: Mapping[str, str]) -> list[exp.Expr]:
     """The literals for one reference: several only in an IN list, none when there is no usable value."""
-    claim: Claim | None = caller.name if _name(node) == _NAME else caller.claims.get(_name(node))
+    claim = claim_of(caller, _name(node))
     if claim is None:
         return []
     if isinstance(claim, tuple) and not (isinstance(node.parent, exp.In) and node.arg_key == "expressions"):
         return []
     column = _compared_with(node)
-    kind = _kind(columns[column]) if column in columns else None
+    kind = _kind(columns.get(column, "")) if column else None
     found: list[exp.Expr] = []
     for value in claim if isinstance(claim, tuple) else (claim,):
         of_type = kind if column else _own_kind(value)

@@ -34,15 +34,18 @@ from flight_server.plan.scan import FileSet, PinnedTable, Tables
 _FINGERPRINT_VERSION = 1
 # Qualified trees kept, one for each dataset and schema; a tree is some tens of kB.
 _TREES_MAX = 500
+# Plans kept for repeated questions; a plan is a few kB, its dataset is shared.
+_PLANS_MAX = 2000
 
 
 class Planner:
-    """Turns a dataset and typed values into a Plan. Holds the catalog and the qualified trees it has seen."""
+    """Turns a dataset and typed values into a Plan. Remembers plans and qualified trees, both bounded."""
 
     def __init__(self, tables: Tables, cost: Cost) -> None:
         self._tables = tables
         self._cost = cost
         self._lock = threading.Lock()
+        self._plans: OrderedDict[object, Plan] = OrderedDict()
         self._trees: OrderedDict[tuple[str, tuple[tuple[str, int], ...]], exp.Query] = OrderedDict()
 
     def plan(
@@ -65,14 +68,39 @@ class Planner:
         """
         pinned = self._pin(dataset, as_of, snapshots)
         pins = {name: table.pin for name, table in pinned.items()}
+        held = {name: each for name, each in policies.holding(in_force, caller).items() if name in pins}
+        # Everything that the plan is made from: what is left out here would be served stale, or to the wrong caller.
+        guard = policies.key(in_force, held, caller)
+        key = (dataset.digest, tuple(values.items()), engine, bounds, tuple(pins.values()), guard)
+        with self._lock:
+            if key in self._plans:
+                self._plans.move_to_end(key)
+                return self._plans[key]
+        plan = self._made(dataset, values, engine, bounds, pinned, held, caller)
+        with self._lock:
+            self._plans[key] = plan
+            while len(self._plans) > _PLANS_MAX:
+                self._plans.popitem(last=False)
+        return plan
+
+    def _made(
+        self,
+        dataset: Dataset,
+        values: Mapping[str, Value],
+        engine: EngineName,
+        bounds: Bounds,
+        pinned: Mapping[str, PinnedTable],
+        held: Mapping[str, policies.TablePolicies],
+        caller: Caller,
+    ) -> Plan:
+        pins = {name: table.pin for name, table in pinned.items()}
         tree, dropped = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
-        held = policies.holding(in_force, caller)
         scans: dict[str, list[FileSet]] = {}
         for node in allowed.tables(tree):
             name = allowed.table_name(node)
             guard = held.get(name, policies.TablePolicies())
             scans.setdefault(name, []).append(self._tables.files(pinned[name], node, guard.masked, guard.reads))
-        schemas = {name: scan.sql_schema(pinned[name].schema) for name in held if name in pinned}
+        schemas = {name: scan.sql_schema(pinned[name].schema) for name in held}
         applied = policies.put_around_scans(tree, held, schemas, caller)
         estimate = scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
         _check_cost(dataset, bounds, estimate)

@@ -17,7 +17,7 @@ from sqlglot import exp
 from flight_server.errors import DatasetError, InvalidRequest, ServerError, nearest
 from flight_server.model import AppliedPolicy, Caller, Mask, Policies, RowFilter
 from flight_server.plan import allowed
-from flight_server.plan.claims import bind_claims, claims_of, missing
+from flight_server.plan.claims import bind_claims, claim_of, missing
 
 # Column names and Athena types of a table, in order, as the planner's schemas have them.
 Columns = Mapping[str, str]
@@ -34,6 +34,10 @@ class TablePolicies:
     masks: tuple[Mask, ...] = ()
 
     @property
+    def all(self) -> tuple[RowFilter | Mask, ...]:
+        return (*self.row_filters, *self.masks)
+
+    @property
     def masked(self) -> frozenset[str]:
         """Columns whose stored values the query does not see: nothing may be concluded from what it says of them."""
         return frozenset(mask.column for mask in self.masks)
@@ -41,16 +45,15 @@ class TablePolicies:
     @property
     def reads(self) -> frozenset[str]:
         """Columns that the policies themselves read."""
-        expressions = [each.where for each in self.row_filters] + [each.value for each in self.masks]
-        return frozenset(column.name.lower() for each in expressions for column in each.find_all(exp.Column))
+        return frozenset(column.name.lower() for each in self.all for column in _tree(each).find_all(exp.Column))
 
 
 def problems(policies: Policies, columns_of: Callable[[str], Columns | None]) -> list[DatasetError]:
     """What is wrong with the policies. `columns_of` knows the tables; None = no such table."""
     found: list[DatasetError] = []
-    for policy in (*policies.row_filters, *policies.masks):
+    for policy in policies.all:
         columns = columns_of(policy.table)
-        tree = policy.where if isinstance(policy, RowFilter) else policy.value
+        tree = _tree(policy)
         messages = list(_problems(policy.table, tree))
         if columns is None:
             messages.append(f"there is no table {policy.table!r}, and a policy of no table would hold for nothing")
@@ -62,6 +65,10 @@ def problems(policies: Policies, columns_of: Callable[[str], Columns | None]) ->
                     messages.append(f"{policy.table} has no column {name!r}{nearest(name, columns)}")
         found += [DatasetError(policy.path, policy.line, 1, message) for message in messages[:1]]
     return found
+
+
+def _tree(policy: RowFilter | Mask) -> exp.Expr:
+    return policy.where if isinstance(policy, RowFilter) else policy.value
 
 
 def _problems(table: str, tree: exp.Expr) -> Iterator[str]:
@@ -84,13 +91,23 @@ def _problems(table: str, tree: exp.Expr) -> Iterator[str]:
 def holding(policies: Policies, caller: Caller) -> dict[str, TablePolicies]:
     """The policies that hold for the caller, by table."""
     found: dict[str, TablePolicies] = {}
-    tables = {each.table for each in (*policies.row_filters, *policies.masks)}
+    tables = {each.table for each in policies.all}
     for table in sorted(tables):
         filters = tuple(f for f in policies.row_filters if f.table == table and not f.exempt & caller.roles)
         masks = tuple(m for m in policies.masks if m.table == table and not m.exempt & caller.roles)
         if filters or masks:
             found[table] = TablePolicies(filters, masks)
     return found
+
+
+def key(policies: Policies, held: Mapping[str, TablePolicies], caller: Caller) -> str:
+    """What a plan under the policies `held` depends on: their text, which of them hold, and the claims they name."""
+    if not held:
+        return ""
+    each = [policy for table in held.values() for policy in table.all]
+    # As text, for to Python 1, 1.0 and True are equal, and to SQL they are not.
+    claims = {name: repr(claim_of(caller, name)) for policy in each for name in policy.claims}
+    return repr((policies.digest, [policy.name for policy in each], sorted(claims.items())))
 
 
 def put_around_scans(
@@ -106,7 +123,7 @@ def put_around_scans(
         if table not in held:
             continue
         scan.replace(_guarded(scan, held[table], columns[table], caller))
-        for policy in (*held[table].row_filters, *held[table].masks):
+        for policy in held[table].all:
             applied.setdefault(policy.name, _applied(policy, columns[table], caller))
     return tuple(applied.values())
 
@@ -152,9 +169,8 @@ def _unfit(table: str) -> ServerError:
 
 
 def _applied(policy: RowFilter | Mask, columns: Columns, caller: Caller) -> AppliedPolicy:
-    tree = policy.where if isinstance(policy, RowFilter) else policy.value
-    unfit = missing(tree, caller, columns)
-    claims = " and ".join(repr(name) for name in claims_of(tree))
+    unfit = missing(_tree(policy), caller, columns)
+    claims = " and ".join(map(repr, policy.claims))
     if isinstance(policy, RowFilter):
         kind: Literal["row_filter", "mask"] = "row_filter"
         reason = "only rows that the policy admits"
