@@ -12,11 +12,12 @@ import pyarrow as pa
 from flight_server.config import Limits
 from flight_server.datasets.params import resolve
 from flight_server.datasets.registry import Registry
-from flight_server.errors import Denied, InvalidRequest, Unsupported
+from flight_server.errors import ContractViolated, DatasetError, Denied, EngineFailed, InvalidRequest, Unsupported
 from flight_server.model import Bounds, Caller, Dataset, Engine, EngineName, Execution, Plan, Request, StoredResult
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import moment
 from flight_server.results.contract import conform
+from flight_server.telemetry import log
 
 # The role that may choose the engine with `_engine`; without authentication everybody has it.
 ENGINE_ROLE = "operator"
@@ -71,6 +72,10 @@ class Pipeline:
         )
         return replace(plan, cache=self._cached(plan))
 
+    def policy_problems(self, registry: Registry) -> list[DatasetError]:
+        """What is wrong with the policies of a registry, held against the tables as they are now."""
+        return self._planner.policy_problems(registry.policies)
+
     def stored(self, plan: Plan) -> StoredResult | None:
         """The stored result of an equal plan, whose rows and bytes are known before it runs."""
         return self._engines[plan.engine].stored(plan)
@@ -78,7 +83,8 @@ class Pipeline:
     def answer(self, plan: Plan) -> Answer:
         """Start the plan's engine. The caller of this closes `Answer.execution`, whatever happens."""
         execution = self._engines[plan.engine].start(plan)
-        return Answer(plan, execution, conform(plan.dataset, execution.batches(), plan.bounds.rows))
+        batches = conform(plan.dataset, execution.batches(), plan.bounds.rows)
+        return Answer(plan, execution, _reticent(execution, batches) if plan.policies else batches)
 
     @staticmethod
     def _dataset(registry: Registry, request: Request, caller: Caller) -> Dataset:
@@ -111,3 +117,18 @@ class Pipeline:
             scan_bytes=said.max_scan_bytes,
             cost_usd=said.max_cost_usd,
         )
+
+
+def _reticent(execution: Execution, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches, without the engine's reason where it fails.
+
+    Engines evaluate a query's own terms before a policy's when that is cheaper, and quote the value that they fail at:
+    it can be one that the caller may not see. The same holds for values that do not fit the contract.
+    """
+    try:
+        yield from batches
+    except (EngineFailed, ContractViolated) as error:
+        log.error("reason_withheld", code=error.code, message=error.message, query_id=execution.stats.query_id)
+        query = f" (query {execution.stats.query_id})" if execution.stats.query_id else ""
+        message = f"the query failed{query}; row policies hold here, so the reason is in the server's log only"
+        raise type(error)(message) from None

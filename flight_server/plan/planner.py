@@ -14,7 +14,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
 
 from flight_server.config import Cost
-from flight_server.errors import InvalidRequest
+from flight_server.errors import DatasetError, InvalidRequest, ServerError
 from flight_server.model import (
     ANONYMOUS,
     Bounds,
@@ -82,6 +82,17 @@ class Planner:
             while len(self._plans) > _PLANS_MAX:
                 self._plans.popitem(last=False)
         return plan
+
+    def policy_problems(self, in_force: Policies) -> list[DatasetError]:
+        """What is wrong with policies, held against the tables as they are now."""
+
+        def columns_of(name: str) -> Mapping[str, str] | None:
+            try:
+                return scan.sql_schema(self._tables.pin(name).schema)
+            except ServerError:
+                return None
+
+        return policies.problems(in_force, columns_of)
 
     def _made(
         self,

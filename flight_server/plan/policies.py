@@ -48,23 +48,29 @@ class TablePolicies:
         return frozenset(column.name.lower() for each in self.all for column in _tree(each).find_all(exp.Column))
 
 
-def problems(policies: Policies, columns_of: Callable[[str], Columns | None]) -> list[DatasetError]:
-    """What is wrong with the policies. `columns_of` knows the tables; None = no such table."""
+def problems(policies: Policies, columns_of: Callable[[str], Columns | None] | None = None) -> list[DatasetError]:
+    """What is wrong with the policies, by their text alone or held against the tables.
+
+    `columns_of` gives the columns of a table, None where there is no such table.
+    """
     found: list[DatasetError] = []
     for policy in policies.all:
-        columns = columns_of(policy.table)
-        tree = _tree(policy)
-        messages = list(_problems(policy.table, tree))
-        if columns is None:
-            messages.append(f"there is no table {policy.table!r}, and a policy of no table would hold for nothing")
-        else:
-            named = [column.name for column in tree.find_all(exp.Column)]
-            named += [policy.column] if isinstance(policy, Mask) else []
-            for name in named:
-                if name.lower() not in columns:
-                    messages.append(f"{policy.table} has no column {name!r}{nearest(name, columns)}")
+        messages = list(_problems(policy.table, _tree(policy)))
+        if columns_of:
+            messages += _unknown(policy, columns_of(policy.table))
         found += [DatasetError(policy.path, policy.line, 1, message) for message in messages[:1]]
     return found
+
+
+def _unknown(policy: RowFilter | Mask, columns: Columns | None) -> Iterator[str]:
+    """What the policy names and the table does not have."""
+    if columns is None:
+        yield f"there is no table {policy.table!r}, and a policy of no table would hold for nothing"
+        return
+    named = [column.name for column in _tree(policy).find_all(exp.Column)]
+    for name in [*named, policy.column] if isinstance(policy, Mask) else named:
+        if name.lower() not in columns:
+            yield f"{policy.table} has no column {name!r}{nearest(name, columns)}"
 
 
 def _tree(policy: RowFilter | Mask) -> exp.Expr:
