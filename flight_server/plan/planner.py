@@ -6,8 +6,8 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
 
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
@@ -16,7 +16,7 @@ from sqlglot.optimizer.qualify import qualify
 from flight_server.config import Cost
 from flight_server.errors import InvalidRequest
 from flight_server.model import Bounds, Dataset, EngineName, Estimate, Plan, TablePin, Value
-from flight_server.plan import allowed, bind, dialect, scan
+from flight_server.plan import allowed, bind, dialect, fitting, scan
 from flight_server.plan.scan import FileSet, PinnedTable, Tables
 
 # Changes with every change of what a fingerprint means, so that no stored result of an older server is served.
@@ -30,9 +30,12 @@ _PLANS_MAX = 2000
 class Planner:
     """Turns a dataset and typed values into a Plan. Remembers plans and qualified trees, both bounded."""
 
-    def __init__(self, tables: Tables, cost: Cost) -> None:
+    def __init__(
+        self, tables: Tables, cost: Cost, today: Callable[[], date] = lambda: datetime.now(UTC).date()
+    ) -> None:
         self._tables = tables
         self._cost = cost
+        self._today = today
         self._lock = threading.Lock()
         self._plans: OrderedDict[object, Plan] = OrderedDict()
         self._trees: OrderedDict[tuple[str, tuple[tuple[str, int], ...]], exp.Query] = OrderedDict()
@@ -75,12 +78,15 @@ class Planner:
     ) -> Plan:
         pins = {name: table.pin for name, table in pinned.items()}
         tree, dropped = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
-        scans: dict[str, list[FileSet]] = {}
-        for node in allowed.tables(tree):
-            name = allowed.table_name(node)
-            scans.setdefault(name, []).append(self._tables.files(pinned[name], node))
-        estimate = scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
-        _check_cost(dataset, bounds, estimate)
+        scans = self._scans(tree, pinned)
+        estimate = self._estimate(scans)
+        over = _over(bounds, estimate)
+        if over is not None:
+            said, limit = over
+            hint = fitting.advice(
+                dataset, values, self._today(), lambda other: self._fits(dataset, other, bounds, pinned), limit
+            )
+            raise InvalidRequest("scan-limit", f"{dataset.name} {said}; {hint}")
         bound_sql = dialect.canonical(tree)
         return Plan(
             dataset=dataset,
@@ -94,6 +100,22 @@ class Planner:
             estimate=estimate,
             bounds=bounds,
         )
+
+    def _scans(self, tree: exp.Query, pinned: Mapping[str, PinnedTable]) -> dict[str, list[FileSet]]:
+        scans: dict[str, list[FileSet]] = {}
+        for node in allowed.tables(tree):
+            name = allowed.table_name(node)
+            scans.setdefault(name, []).append(self._tables.files(pinned[name], node))
+        return scans
+
+    def _estimate(self, scans: Mapping[str, list[FileSet]]) -> Estimate:
+        return scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
+
+    def _fits(
+        self, dataset: Dataset, values: Mapping[str, Value], bounds: Bounds, pinned: Mapping[str, PinnedTable]
+    ) -> bool:
+        tree, _ = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
+        return _over(bounds, self._estimate(self._scans(tree, pinned))) is None
 
     def _pin(
         self, dataset: Dataset, as_of: datetime | None, snapshots: Mapping[str, int | None] | None
@@ -134,17 +156,13 @@ def qualified(tree: exp.Query, schemas: Mapping[str, Mapping[str, str]]) -> exp.
     return found
 
 
-def _check_cost(dataset: Dataset, bounds: Bounds, estimate: Estimate) -> None:
+def _over(bounds: Bounds, estimate: Estimate) -> tuple[str, str] | None:
+    """What the plan exceeds, and the name of that limit; None when it may run."""
     if bounds.scan_bytes is not None and estimate.bytes > bounds.scan_bytes:
-        raise InvalidRequest(
-            "scan-limit",
-            f"{dataset.name} would read {estimate.bytes:,} bytes and may read {bounds.scan_bytes:,}; ask for less",
-        )
+        return f"would read {estimate.bytes:,} bytes and may read {bounds.scan_bytes:,}", "max_scan"
     if bounds.cost_usd is not None and estimate.usd > bounds.cost_usd:
-        raise InvalidRequest(
-            "scan-limit",
-            f"{dataset.name} would cost ${estimate.usd:.4f} and may cost ${bounds.cost_usd:.4f}; ask for less",
-        )
+        return f"would cost ${estimate.usd:.4f} and may cost ${bounds.cost_usd:.4f}", "max_cost"
+    return None
 
 
 def _fingerprint(
