@@ -30,7 +30,9 @@ class Server(_Section):
     engines: tuple[Literal["duckdb", "athena"], ...] = Field(
         ("duckdb",), min_length=1, description="Engines in service; the first one answers unless a dataset says else."
     )
-    http_port: int = Field(8816, ge=0, le=65535, description="HTTP port; 0 picks a free one.")
+    http_port: int = Field(
+        8816, ge=0, le=65535, description="HTTP port; 0 picks a free one, as an unset one does beside port 0."
+    )
     grace_s: float = Field(
         20.0, ge=0, description="Time that running streams get at stop; container schedulers kill after 30 s."
     )
@@ -130,6 +132,11 @@ class Limits(_Section):
     timeout_s: float = Field(300.0, gt=0, description="Engine time of one query, unless its dataset says less.")
     rows_max: int = Field(100_000_000, ge=1, description="Rows of one result, unless its dataset says less.")
     batch_rows_max: int = Field(65_536, ge=1, description="Rows of one record batch; larger ones delay the first.")
+    disk_free_min: int = Field(
+        500_000_000,
+        ge=0,
+        description="Free bytes of the temporary disk below which the server is not ready.",
+    )
     batch_bytes_max: int = Field(8 << 20, ge=65_536, description="Bytes of one batch; Go clients refuse 16 MiB.")
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
+import shutil
+import socket
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,18 +23,21 @@ from flight_server.datasets import registry
 from flight_server.datasets.registry import Registry
 from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
-from flight_server.errors import ConfigError, DatasetError
+from flight_server.errors import ConfigError, DatasetError, TableError
+from flight_server.http.app import Check, build_app
+from flight_server.http.listener import HttpListener
 from flight_server.model import Engine, EngineName
 from flight_server.pipeline import Pipeline
+from flight_server.plan import check
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import Tables
 from flight_server.results.parts import Budget, PartReader
 from flight_server.results.store import Store
 from flight_server.service.descriptors import Tickets
 from flight_server.service.rpc import FlightService
-from flight_server.tables.catalog import open_catalog
+from flight_server.tables.catalog import open_catalog, translated
 from flight_server.tables.locate import locator
-from flight_server.telemetry import log
+from flight_server.telemetry import log, metrics
 
 # A connection is made or refused in this time; a read of a few MiB that takes longer is a broken one.
 _S3_CONNECT_S, _S3_REQUEST_S = 5, 30
@@ -43,6 +50,7 @@ class Server:
     config: Config
     pipeline: Pipeline
     flight: FlightService
+    http: HttpListener
     engines: dict[EngineName, Engine]
     catalog: Catalog
 
@@ -59,6 +67,7 @@ class Server:
         grace_s = self.config.server.grace_s if grace_s is None else grace_s
         self.flight.calls.drain(grace_s)
         self.flight.shutdown()
+        self.http.close()
         for engine in self.engines.values():
             engine.close()
         self.catalog.close()
@@ -77,6 +86,7 @@ def build(config: Config) -> Server:
     found, errors = load_datasets(config.datasets.directory)
     if errors:
         raise errors[0]
+    _check_port(config.server.host, config.server.port)
     catalog = open_catalog(config)
     engines = build_engines(config, catalog)
     pipeline = build_pipeline(config, catalog, engines, found)
@@ -84,7 +94,50 @@ def build(config: Config) -> Server:
     key = secret.get_secret_value().encode() if secret else secrets.token_bytes(32)
     location = f"grpc://{config.server.host}:{config.server.port}"
     service = FlightService(location, pipeline, config, Tickets(key, config.server.ticket_ttl_s))
-    return Server(config, pipeline, service, engines, catalog)
+    http = HttpListener(
+        build_app(build_checks(config, pipeline, engines, catalog), lambda: service.calls.draining),
+        config.server.host,
+        # Whoever asks for any free port is not after the well-known one here.
+        0 if config.server.port == 0 and "http_port" not in config.server.model_fields_set else config.server.http_port,
+    )
+    metrics.CALLS_RUNNING.set_function(lambda: service.calls.count)
+    metrics.DATASETS.set_function(lambda: len(pipeline.registry.datasets))
+    return Server(config, pipeline, service, http, engines, catalog)
+
+
+def build_checks(
+    config: Config, pipeline: Pipeline, engines: dict[EngineName, Engine], catalog: Catalog
+) -> dict[str, Check]:
+    """What must be well for this replica to be asked."""
+
+    def reachable() -> None:
+        with translated("reach the catalog"):
+            catalog.list_namespaces()
+
+    def room() -> None:
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+        if free < config.limits.disk_free_min:
+            raise TableError(f"{free:,} bytes of disk are free, and {config.limits.disk_free_min:,} are wanted")
+
+    def valid() -> None:
+        if not pipeline.registry.datasets:
+            raise ConfigError("no dataset is in service")
+
+    return {"catalog": reachable, "datasets": valid, "disk": room} | {
+        f"engine:{name}": engine.ping for name, engine in engines.items()
+    }
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise ConfigError when nothing can listen there: of gRPC's own failure no reason is left but in its log."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            # As gRPC does: connections of an earlier server that are still closing are no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
 
 
 def build_engines(config: Config, catalog: Catalog) -> dict[EngineName, Engine]:
@@ -152,7 +205,8 @@ def build_pipeline(config: Config, catalog: Catalog, engines: dict[EngineName, E
 
 def load_datasets(directory: Path) -> tuple[Registry, list[DatasetError]]:
     """The datasets of a folder, held against all that the text alone can tell."""
-    return registry.load(directory)
+    found, errors = registry.load(directory)
+    return found, [*errors, *itertools.chain.from_iterable(map(check.problems, found.all()))]
 
 
 def start_in_thread(server: Server) -> threading.Thread:

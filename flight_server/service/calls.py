@@ -15,7 +15,7 @@ import pyarrow.flight as flight
 
 from flight_server.config import Limits
 from flight_server.errors import Unavailable
-from flight_server.telemetry import log
+from flight_server.telemetry import log, metrics
 
 NAME = "call"
 
@@ -32,6 +32,12 @@ class Outcome:
     query_id: str = ""
     rows: int = 0
     bytes: int = 0
+    cache: str = ""
+    scanned_bytes: int = 0
+    usd: float = 0.0
+    # The dataset's name once it is known to be one: labels take no text of a client.
+    known: str = ""
+    first_batch_s: float | None = None
     code: str = "cancelled"
 
 
@@ -65,6 +71,10 @@ class Calls:
         with self._lock:
             return len(self._running)
 
+    @property
+    def draining(self) -> bool:
+        return self._draining.is_set()
+
     def drain(self, grace_s: float) -> None:
         """Refuse new calls, wait up to `grace_s` for the running ones, then tell those that are left to stop."""
         self._draining.set()
@@ -85,7 +95,7 @@ class Call(flight.ServerMiddleware):
     # Set when the server wants the stream to end early.
     stop: threading.Event = field(default_factory=threading.Event)
     _releases: list[Callable[[], None]] = field(default_factory=list)
-    _started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
 
     def on_end(self, release: Callable[[], None]) -> None:
         """Run `release` when the call is over, last registered first."""
@@ -102,8 +112,23 @@ class Call(flight.ServerMiddleware):
         # A client that goes away ends a call without an exception; the outcome then still says cancelled.
         if exception is not None and outcome.code == "ok":
             outcome.code = "cancelled"
-        said = {name: value for name, value in vars(outcome).items() if value not in ("", 0)}
-        log.info("rpc", ms=round((time.monotonic() - self._started) * 1000, 1), **said)
+        seconds = time.monotonic() - self.started
+        _measure(outcome, seconds)
+        said = {name: value for name, value in vars(outcome).items() if value not in ("", 0, None) and name != "known"}
+        log.info("rpc", ms=round(seconds * 1000, 1), **said)
+
+
+def _measure(outcome: Outcome, seconds: float) -> None:
+    metrics.CALLS.labels(outcome.method, outcome.known, outcome.code).inc()
+    metrics.CALL_SECONDS.labels(outcome.method).observe(seconds)
+    if outcome.first_batch_s is not None:
+        metrics.FIRST_BATCH_SECONDS.labels(outcome.engine, outcome.cache).observe(outcome.first_batch_s)
+    if outcome.method == "DoGet" and outcome.known:
+        metrics.ANSWERS.labels(outcome.engine, outcome.cache).inc()
+        metrics.ROWS.labels(outcome.known).inc(outcome.rows)
+        metrics.BYTES.labels(outcome.known).inc(outcome.bytes)
+        metrics.SCANNED_BYTES.labels(outcome.known).inc(outcome.scanned_bytes)
+        metrics.DOLLARS.labels(outcome.known).inc(outcome.usd)
 
 
 class CallFactory(flight.ServerMiddlewareFactory):

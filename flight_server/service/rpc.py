@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -103,6 +104,8 @@ class FlightService(flight.FlightServerBase):
         plan = self._plan(context, descriptors.decode_ticket(ticket.ticket, self._tickets, self._body_max))
         answer = self._pipeline.answer(plan)
         call = _call(context)
+        # Run last: after the engine has ended, its figures are known, whatever the end was.
+        call.on_end(lambda: _account(call.outcome, answer))
         call.on_end(answer.execution.close)
         return flight.GeneratorStream(plan.dataset.schema, self._batches(context, call, answer))
 
@@ -139,7 +142,8 @@ class FlightService(flight.FlightServerBase):
         outcome = _call(context).outcome
         outcome.caller, outcome.dataset = caller.name, request.dataset[:80]
         plan = self._pipeline.plan(request, caller)
-        outcome.fingerprint, outcome.engine = plan.fingerprint, plan.engine
+        outcome.known, outcome.fingerprint = plan.dataset.name, plan.fingerprint
+        outcome.engine, outcome.cache = plan.engine, plan.cache
         return plan
 
     def _batches(self, context: flight.ServerCallContext, call: Call, answer: Answer) -> Iterator[pa.RecordBatch]:
@@ -159,10 +163,11 @@ class FlightService(flight.FlightServerBase):
                 is_cancelled=context.is_cancelled,
                 stopped=call.stop,
             ):
+                if outcome.first_batch_s is None and batch.num_rows:
+                    outcome.first_batch_s = round(time.monotonic() - call.started, 4)
                 outcome.rows += batch.num_rows
                 outcome.bytes += batch.nbytes
                 yield batch
-            outcome.query_id = answer.execution.stats.query_id
             if prefetch.finished:
                 outcome.code = "ok"
                 _add_trailers(context, answer, outcome)
@@ -192,6 +197,11 @@ def _call(context: flight.ServerCallContext) -> Call:
     call = context.get_middleware(calls.NAME)
     assert isinstance(call, Call)  # noqa: S101 - CallFactory puts one on every RPC
     return call
+
+
+def _account(outcome: calls.Outcome, answer: Answer) -> None:
+    stats = answer.execution.stats
+    outcome.query_id, outcome.scanned_bytes, outcome.usd = stats.query_id, stats.scanned_bytes, stats.usd
 
 
 def _add_trailers(context: flight.ServerCallContext, answer: Answer, outcome: calls.Outcome) -> None:
