@@ -6,8 +6,8 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
 
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
@@ -27,7 +27,7 @@ from flight_server.model import (
     TablePin,
     Value,
 )
-from flight_server.plan import allowed, bind, dialect, policies, scan
+from flight_server.plan import allowed, bind, dialect, fitting, policies, scan
 from flight_server.plan.dialect import Schemas
 from flight_server.plan.scan import FileSet, PinnedTable, Tables
 
@@ -42,9 +42,12 @@ _PLANS_MAX = 2000
 class Planner:
     """Turns a dataset and typed values into a Plan. Remembers plans and qualified trees, both bounded."""
 
-    def __init__(self, tables: Tables, cost: Cost) -> None:
+    def __init__(
+        self, tables: Tables, cost: Cost, today: Callable[[], date] = lambda: datetime.now(UTC).date()
+    ) -> None:
         self._tables = tables
         self._cost = cost
+        self._today = today
         self._lock = threading.Lock()
         self._plans: OrderedDict[object, Plan] = OrderedDict()
         self._trees: OrderedDict[tuple[str, tuple[tuple[str, int], ...]], exp.Query] = OrderedDict()
@@ -107,15 +110,17 @@ class Planner:
     ) -> Plan:
         pins = {name: table.pin for name, table in pinned.items()}
         tree, dropped = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
-        scans: dict[str, list[FileSet]] = {}
-        for node in allowed.tables(tree):
-            name = allowed.table_name(node)
-            guard = held.get(name, policies.TablePolicies())
-            scans.setdefault(name, []).append(self._tables.files(pinned[name], node, guard.masked, guard.reads))
+        scans = self._scans(tree, pinned, held)
+        estimate = self._estimate(scans)
+        over = _over(bounds, estimate)
+        if over is not None:
+            said, limit = over
+            hint = fitting.advice(
+                dataset, values, self._today(), lambda other: self._fits(dataset, other, bounds, pinned, held), limit
+            )
+            raise InvalidRequest("scan-limit", f"{dataset.name} {said}; {hint}")
         schemas = _schemas(pinned)
         applied = policies.put_around_scans(tree, held, schemas, caller)
-        estimate = scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
-        _check_cost(dataset, bounds, estimate)
         bound_sql = dialect.canonical(tree)
         if engine == "duckdb":
             sql = dialect.to_duckdb(tree, pins, schemas)
@@ -134,6 +139,33 @@ class Planner:
             bounds=bounds,
             policies=applied,
         )
+
+    def _scans(
+        self,
+        tree: exp.Query,
+        pinned: Mapping[str, PinnedTable],
+        held: Mapping[str, policies.TablePolicies],
+    ) -> dict[str, list[FileSet]]:
+        scans: dict[str, list[FileSet]] = {}
+        for node in allowed.tables(tree):
+            name = allowed.table_name(node)
+            guard = held.get(name, policies.TablePolicies())
+            scans.setdefault(name, []).append(self._tables.files(pinned[name], node, guard.masked, guard.reads))
+        return scans
+
+    def _estimate(self, scans: Mapping[str, list[FileSet]]) -> Estimate:
+        return scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
+
+    def _fits(
+        self,
+        dataset: Dataset,
+        values: Mapping[str, Value],
+        bounds: Bounds,
+        pinned: Mapping[str, PinnedTable],
+        held: Mapping[str, policies.TablePolicies],
+    ) -> bool:
+        tree, _ = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
+        return _over(bounds, self._estimate(self._scans(tree, pinned, held))) is None
 
     def _pin(
         self, dataset: Dataset, as_of: datetime | None, snapshots: Mapping[str, int | None] | None
@@ -171,17 +203,13 @@ def qualified(tree: exp.Query, schemas: Schemas) -> exp.Query:
     return found
 
 
-def _check_cost(dataset: Dataset, bounds: Bounds, estimate: Estimate) -> None:
+def _over(bounds: Bounds, estimate: Estimate) -> tuple[str, str] | None:
+    """What the plan exceeds, and the name of that limit; None when it may run."""
     if bounds.scan_bytes is not None and estimate.bytes > bounds.scan_bytes:
-        raise InvalidRequest(
-            "scan-limit",
-            f"{dataset.name} would read {estimate.bytes:,} bytes and may read {bounds.scan_bytes:,}; ask for less",
-        )
+        return f"would read {estimate.bytes:,} bytes and may read {bounds.scan_bytes:,}", "max_scan"
     if bounds.cost_usd is not None and estimate.usd > bounds.cost_usd:
-        raise InvalidRequest(
-            "scan-limit",
-            f"{dataset.name} would cost ${estimate.usd:.4f} and may cost ${bounds.cost_usd:.4f}; ask for less",
-        )
+        return f"would cost ${estimate.usd:.4f} and may cost ${bounds.cost_usd:.4f}", "max_cost"
+    return None
 
 
 def _fingerprint(
