@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -26,6 +28,7 @@ from flight_server.http.app import Check, build_app
 from flight_server.http.listener import HttpListener
 from flight_server.model import Engine, EngineName
 from flight_server.pipeline import Pipeline
+from flight_server.plan import check
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import Tables
 from flight_server.results.parts import Budget, PartReader
@@ -83,6 +86,7 @@ def build(config: Config) -> Server:
     found, errors = load_datasets(config.datasets.directory)
     if errors:
         raise errors[0]
+    _check_port(config.server.host, config.server.port)
     catalog = open_catalog(config)
     engines = build_engines(config, catalog)
     pipeline = build_pipeline(config, catalog, engines, found)
@@ -122,6 +126,18 @@ def build_checks(
     return {"catalog": reachable, "datasets": valid, "disk": room} | {
         f"engine:{name}": engine.ping for name, engine in engines.items()
     }
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise ConfigError when nothing can listen there: of gRPC's own failure no reason is left but in its log."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            # As gRPC does: connections of an earlier server that are still closing are no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
 
 
 def build_engines(config: Config, catalog: Catalog) -> dict[EngineName, Engine]:
@@ -189,7 +205,8 @@ def build_pipeline(config: Config, catalog: Catalog, engines: dict[EngineName, E
 
 def load_datasets(directory: Path) -> tuple[Registry, list[DatasetError]]:
     """The datasets of a folder, held against all that the text alone can tell."""
-    return registry.load(directory)
+    found, errors = registry.load(directory)
+    return found, [*errors, *itertools.chain.from_iterable(map(check.problems, found.all()))]
 
 
 def start_in_thread(server: Server) -> threading.Thread:

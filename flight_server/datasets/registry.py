@@ -41,6 +41,12 @@ class Registry:
     def latest(self, name: str) -> Dataset:
         return self.datasets[name][max(self.datasets[name])]
 
+    def all(self) -> Iterator[Dataset]:
+        """Every version of every dataset, by name and version."""
+        for name in sorted(self.datasets):
+            for version in sorted(self.datasets[name]):
+                yield self.datasets[name][version]
+
     def visible(self, caller: Caller, glob: str = "*") -> Iterator[Dataset]:
         """The newest version of each dataset that `caller` may use and whose name matches `glob`, by name."""
         for name in sorted(self.datasets):

@@ -25,6 +25,8 @@ _ICEBERG: dict[type[exp.Expr], type[ice.LiteralPredicate]] = {
     exp.GT: ice.GreaterThan,
     exp.GTE: ice.GreaterThanOrEqual,
 }
+# What the type checker makes of its constructor depends on which modules it has seen before.
+_IN: Any = ice.In
 
 
 def row_filter(table: exp.Table, schema: Schema) -> ice.BooleanExpression:
@@ -109,8 +111,8 @@ def _membership(term: exp.In, alias: str, schema: Schema) -> ice.BooleanExpressi
     constants = [_constant(item) for item in term.expressions]
     if field is None or not constants or not all(_comparable(field.field_type, c) for c in constants):
         return None
-    # A class method of pyiceberg whose first argument is not called cls, which the type checker trips over.
-    return ice.In(field.name, literals=[_for_iceberg(c) for c in constants])  # type: ignore[call-arg,misc]
+    found: ice.BooleanExpression = _IN(field.name, [_for_iceberg(c) for c in constants])
+    return found
 
 
 def _field(column: exp.Expr, alias: str, schema: Schema) -> ice_types.NestedField | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from sqlglot import exp
+from sqlglot.errors import ErrorLevel
 
 # Trino functions without a translation in sqlglot, as macros of the engine's database.
 MACROS = """
@@ -71,7 +72,7 @@ _JODA += [("DDD", "%j"), ("a", "%p"), ("d", "%-d"), ("M", "%-m"), ("H", "%-H"), 
 Rows = Literal["map", "row"]
 
 
-def translate(tree: exp.Expression, source: Callable[[exp.Table], str], rows: Rows = "map") -> str:
+def translate(tree: exp.Expr, source: Callable[[exp.Table], str], rows: Rows = "map") -> str:
     """DuckDB's text of a query. `source` gives the FROM item of a table that is no CTE.
 
     UNNEST of one argument into two columns or more is a map's or an array of rows'; the text cannot tell, so `rows`
@@ -85,14 +86,14 @@ def translate(tree: exp.Expression, source: Callable[[exp.Table], str], rows: Ro
                 tree = new
             else:
                 node.replace(new)
-    return tree.sql(dialect="duckdb")
+    return tree.sql(dialect="duckdb", unsupported_level=ErrorLevel.IGNORE)
 
 
 def is_cte(table: exp.Table) -> bool:
     """Whether a name is one that a WITH around it defines."""
     if table.db:
         return False
-    node: exp.Expression | None = table
+    node: exp.Expr | None = table
     while node is not None:
         with_ = node.args.get("with_")
         if with_ is not None and table.name.lower() in {c.alias.lower() for c in with_.expressions}:
@@ -101,7 +102,7 @@ def is_cte(table: exp.Table) -> bool:
     return False
 
 
-def _rewrite(node: exp.Expression, source: Callable[[exp.Table], str], rows: Rows) -> exp.Expression:
+def _rewrite(node: exp.Expr, source: Callable[[exp.Table], str], rows: Rows) -> exp.Expr:
     match node:
         case exp.Table():
             return _table(node, source)
@@ -145,11 +146,11 @@ def _rewrite(node: exp.Expression, source: Callable[[exp.Table], str], rows: Row
             return node
 
 
-def _call(name: str, *arguments: exp.Expression) -> exp.Anonymous:
+def _call(name: str, *arguments: exp.Expr) -> exp.Anonymous:
     return exp.Anonymous(this=name, expressions=[a.copy() for a in arguments])
 
 
-def _table(node: exp.Table, source: Callable[[exp.Table], str]) -> exp.Expression:
+def _table(node: exp.Table, source: Callable[[exp.Table], str]) -> exp.Expr:
     alias = node.args.get("alias")
     if isinstance(node.this, exp.Anonymous) and node.this.name.upper() == "TABLE":
         return _table_function(node)
@@ -165,7 +166,7 @@ def _table(node: exp.Table, source: Callable[[exp.Table], str]) -> exp.Expressio
     return item
 
 
-def _table_function(node: exp.Table) -> exp.Expression:
+def _table_function(node: exp.Table) -> exp.Expr:
     """`TABLE(sequence(start => 1, stop => n))`, the one table function that tests need."""
     series = node.this.expressions[0]
     values = [series.args.get(key) for key in ("start", "end", "step")]
@@ -175,7 +176,7 @@ def _table_function(node: exp.Table) -> exp.Expression:
     return exp.Table(this=exp.Var(this=text), alias=alias.copy() if alias is not None else None)
 
 
-def _unnest(node: exp.Unnest, rows: Rows, alias: exp.TableAlias | None = None) -> exp.Expression:
+def _unnest(node: exp.Unnest, rows: Rows, alias: exp.TableAlias | None = None) -> exp.Expr:
     """`UNNEST(a, b) [WITH ORDINALITY] AS t(x, y)` as a lateral subquery of DuckDB's UNNEST in the select list."""
     alias = alias or node.args.get("alias")
     columns = list(alias.args.get("columns") or []) if alias is not None else []
@@ -195,7 +196,7 @@ def _unnest(node: exp.Unnest, rows: Rows, alias: exp.TableAlias | None = None) -
     return exp.Table(this=exp.Var(this=f"{lateral}(SELECT {', '.join(picked)}) AS {name}{names}"))
 
 
-def _type(node: exp.DataType) -> exp.Expression:
+def _type(node: exp.DataType) -> exp.Expr:
     sizes = [int(p.this.name) for p in node.expressions if isinstance(p, exp.DataTypeParam) and p.this.name.isdigit()]
     if node.this is exp.DType.TIMESTAMP:
         digits = sizes[0] if sizes else 3
@@ -208,13 +209,13 @@ def _type(node: exp.DataType) -> exp.Expression:
     return node
 
 
-def _cast(node: exp.Cast) -> exp.Expression:
+def _cast(node: exp.Cast) -> exp.Expr:
     to, value = node.to, node.this
     if isinstance(value, exp.Null):
         return node
     if to.this is exp.DType.TIMESTAMP_MS and not isinstance(value, exp.Literal) and not isinstance(node, exp.TryCast):
         return _call("athena_ts3", value)
-    if to.this in _TEXT and not isinstance(value, exp.Literal):
+    if to.this in _TEXT and not (isinstance(value, exp.Literal) and value.is_string):
         text = _call("athena_text", value)
         sizes = [p for p in to.expressions if isinstance(p, exp.DataTypeParam)]
         return _call("left", text, sizes[0].this) if sizes and to.this is not exp.DType.CHAR else text

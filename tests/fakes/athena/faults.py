@@ -30,8 +30,8 @@ class Faults:
     running_s: float = 0.0
     # How often a query goes back from RUNNING to QUEUED before it runs.
     bounces: int = 0
-    # AthenaErrors of the next queries: {"category": 1, "type": 401, "retryable": true, "message": "…", "after_rows": 0}.
-    # With `after_rows` above 0 the query fails in the middle of its output and leaves it behind.
+    # AthenaErrors of the next queries, as {"category": 1, "type": 401, "retryable": true, "message": "…"}.
+    # With `"after_rows": n` above 0 the query fails in the middle of its output and leaves it behind.
     fail_next: list[dict[str, Any]] = field(default_factory=list)
     # Calls that meet ThrottlingException, by operation ("*" = any), and calls that meet HTTP 500.
     throttle_next: dict[str, int] = field(default_factory=dict)
