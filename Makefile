@@ -42,7 +42,7 @@ soak: $(VENV)/dev.stamp ## the long tests: large results, fault injection, load
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 local-aws: $(VENV)/dev.stamp ## start a local S3, Glue and Athena with the demo tables, until Ctrl-C
-	@$(BIN)/python -m tests.fakes.athena --moto-port 5000 --athena-port 5001 --load tests/fakes/demo_tables.py
+	@$(BIN)/python -m tests.fakes.athena --moto-port 5560 --athena-port 5561 --load tests/fakes/demo_tables.py
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .demo .local-aws .mypy_cache .ruff_cache .pytest_cache .hypothesis
