@@ -125,7 +125,9 @@ def _unresolved(dataset: Dataset, error: InvalidRequest, schemas: Schemas) -> Da
     name = found[1]
     used = {allowed.table_name(table) for table in allowed.tables(dataset.tree)}
     having = sorted(table for table in used if name.lower() in schemas[table])
-    node = next((n for n in dataset.tree.find_all(exp.Column) if n.name.lower() == name.lower()), None)
+    nodes = [node for node in dataset.tree.find_all(exp.Column) if node.name.lower() == name.lower()]
+    # Where the name is in a table and still unknown, it is the one that does not say which table it means.
+    node = min(nodes, key=lambda node: bool(node.table) if having else False, default=None)
     if len(having) > 1:
         return error_at(dataset, node, f"the column {name!r} is in {' and '.join(having)}; write which, as in t.{name}")
     columns = {column for table in used for column in schemas[table]}

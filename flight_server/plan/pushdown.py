@@ -30,17 +30,27 @@ _ICEBERG: dict[type[exp.Expr], type[ice.LiteralPredicate]] = {
 _IN: Any = ice.In
 
 
-def row_filter(table: exp.Table, schema: Schema) -> ice.BooleanExpression:
-    """What every row of this scan must satisfy to matter: the terms of its own SELECT that are about this table."""
+def row_filter(table: exp.Table, schema: Schema, masked: frozenset[str] = frozenset()) -> ice.BooleanExpression:
+    """What every row of this scan must satisfy to matter: the terms of its own SELECT that are about this table.
+
+    Terms about `masked` columns are left out: they hold for other values than the stored ones.
+    """
     select = table.parent_select
-    if not isinstance(select, exp.Select):
+    if not isinstance(select, exp.Select) or _renames(table):
         return ice.AlwaysTrue()
+    schema = Schema(*(field for field in schema.fields if field.name.lower() not in masked))
     found: ice.BooleanExpression = ice.AlwaysTrue()
     for term in _terms(select, table):
         converted = _convert(term, table.alias_or_name, schema)
         if converted is not None:
             found = ice.And(found, converted)
     return found
+
+
+def _renames(table: exp.Table) -> bool:
+    """Whether the alias gives the columns other names, `t AS x(a, b)`: then a name says nothing about the table's."""
+    alias = table.args.get("alias")
+    return bool(alias and alias.args.get("columns"))
 
 
 def columns(table: exp.Table) -> set[str]:
