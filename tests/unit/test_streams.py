@@ -147,7 +147,7 @@ def test_a_blocked_engine_is_stopped_at_its_time_limit() -> None:
     engine = Engine(batch(1))
     engine.blocks_after = 0
     started = time.monotonic()
-    with pytest.raises(TimedOut, match="the query took longer than 0.2 s and was stopped"):
+    with pytest.raises(TimedOut, match=r"the query took longer than 0.2 s and was stopped"):
         list(answer(engine, timeout_s=0.2))
     assert 0.2 <= time.monotonic() - started < 1.2
 
