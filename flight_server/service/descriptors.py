@@ -80,17 +80,23 @@ class Tickets:
         return base64.urlsafe_b64encode(digest).rstrip(b"=")
 
 
+def check_size(body: bytes, bytes_max: int) -> None:
+    """Raise InvalidRequest (bad-request) for more bytes than are read from a client."""
+    if len(body) > bytes_max:
+        raise InvalidRequest("bad-request", f"the request has {len(body):,} bytes; at most {bytes_max:,} are read")
+
+
 def decode_ticket(ticket: bytes, tickets: Tickets, bytes_max: int) -> Request:
     """What a DoGet asks: a signed ticket, or form 1 or 2 as a person or program wrote it."""
     if not ticket.startswith(_PREFIX):
         return decode(ticket, bytes_max)
-    _check_size(ticket, bytes_max * _TICKET_GROWTH)
+    check_size(ticket, bytes_max * _TICKET_GROWTH)
     return tickets.open(ticket)
 
 
 def decode(body: bytes, bytes_max: int) -> Request:
     """The request in `body`, in query form or JSON. Raises InvalidRequest (bad-request, bad-ticket)."""
-    _check_size(body, bytes_max)
+    check_size(body, bytes_max)
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -106,7 +112,7 @@ def decode_path(path: Sequence[bytes], bytes_max: int) -> Request:
 
 def decode_object(body: bytes, bytes_max: int, known: Sequence[str]) -> dict[str, Any]:
     """The JSON object in an action's body; only `known` keys."""
-    _check_size(body, bytes_max)
+    check_size(body, bytes_max)
     try:
         found = _load_json(body.decode())
     except UnicodeDecodeError:
@@ -115,11 +121,6 @@ def decode_object(body: bytes, bytes_max: int, known: Sequence[str]) -> dict[str
         raise InvalidRequest("bad-request", "the body must be a JSON object")
     _check_keys(found, known)
     return found
-
-
-def _check_size(body: bytes, bytes_max: int) -> None:
-    if len(body) > bytes_max:
-        raise InvalidRequest("bad-request", f"the request has {len(body):,} bytes; at most {bytes_max:,} are read")
 
 
 def _from_query(text: str) -> Request:

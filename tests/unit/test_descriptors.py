@@ -250,7 +250,7 @@ def test_a_signature_does_not_fit_another_body() -> None:
 
 
 def test_a_ticket_expires() -> None:
-    ticket, _ = Tickets(b"0123456789abcdef", 0.5).issue(PLAN)
+    ticket, _ = Tickets(b"0123456789abcdef", -1).issue(PLAN)
     assert refusal(lambda: decode_ticket(ticket, TICKETS, MAX))[0] == "expired-ticket"
 
 
