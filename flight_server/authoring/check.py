@@ -15,7 +15,7 @@ import pyarrow as pa
 from sqlglot import exp
 
 from flight_server.authoring import materialized
-from flight_server.authoring.compiler import Compiler, Schemas
+from flight_server.authoring.compiler import Compiler
 from flight_server.authoring.fits import fits
 from flight_server.authoring.samples import combinations, sample
 from flight_server.datasets import header, registry
@@ -24,6 +24,7 @@ from flight_server.errors import DatasetError, EngineFailed, InvalidRequest, Tab
 from flight_server.model import Dataset
 from flight_server.plan import allowed, bind
 from flight_server.plan.check import error_at, problems
+from flight_server.plan.dialect import Schemas
 from flight_server.plan.planner import qualified
 from flight_server.plan.scan import sql_schema
 from flight_server.tables import ddl

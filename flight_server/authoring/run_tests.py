@@ -35,6 +35,7 @@ from flight_server.plan.scan import Tables
 from flight_server.server import load_datasets
 from flight_server.tables.catalog import open_catalog
 from flight_server.tables.ddl import Definition
+from flight_server.tables.locate import locator
 
 SUFFIX = ".test.toml"
 # The parameters and rules that a message names (datasets/params.py).
@@ -108,7 +109,7 @@ class _Run:
         )
         with closing(open_catalog(settings)) as catalog:
             fill(catalog, definitions, tables, test)
-            planner = Planner(Tables(catalog), self.config.cost)
+            planner = Planner(Tables(catalog, locator(catalog)), self.config.cost)
             pipeline = Pipeline(self.registry, planner, {"duckdb": self.engine}, self.config.limits)
             if test.today is not None:
                 today = test.today

@@ -1,0 +1,1 @@
+"""The HTTP face beside the Flight port: probes, metrics, version. It answers no data."""

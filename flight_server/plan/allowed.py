@@ -105,7 +105,7 @@ def _cte_names(tree: exp.Query) -> set[str]:
 
 def _check_table(node: exp.Table, cte_names: set[str]) -> None:
     if not isinstance(node.this, exp.Identifier):
-        raise Refused(f"the table function {node.this.name or node.this.key}() is not allowed in FROM", node)
+        raise Refused(f"the table function {_function_name(node.this)}() is not allowed in FROM", node)
     if node.catalog:
         raise Refused(f"{node.sql('athena')}: write database.table, without a catalog", node)
     if not node.db and node.name.lower() not in cte_names:
@@ -117,17 +117,16 @@ def _check_table(node: exp.Table, cte_names: set[str]) -> None:
 
 
 def _check_function(node: exp.Func) -> None:
-    if isinstance(node, exp.Anonymous):
-        name = node.name.lower()
-    else:
-        found = _CALL.match(node.sql("athena"))
-        if found is None:
-            if isinstance(node, _OPERATORS):
-                return
-            name = node.sql_name().lower()
-        else:
-            name = found[1].lower()
+    name = _function_name(node)
     if name in _CHANGING:
         raise Refused(f'{name} changes from call to call; use a parameter, for a date with default = "today"', node)
     if name not in FUNCTIONS and not isinstance(node, _OPERATORS):
         raise Refused(f"the function {name}() is not allowed{nearest(name, FUNCTIONS)}", node)
+
+
+def _function_name(node: exp.Expr) -> str:
+    """The name under which Athena would know the function."""
+    if isinstance(node, exp.Anonymous) or not isinstance(node, exp.Func):
+        return (node.name or node.key).lower()
+    found = _CALL.match(node.sql("athena"))
+    return (found[1] if found else node.sql_name()).lower()

@@ -88,8 +88,12 @@ def _term(node: exp.Placeholder) -> exp.Expr:
     above = _above(term)
     while isinstance(above, exp.And):
         above = _above(above)
-    if not isinstance(above, _CLAUSES):
-        what = above.key.upper() if above else "nothing"
+    if isinstance(above, exp.Where) and isinstance(above.parent, exp.Filter):
+        above = above.parent
+    # NOT LIKE is no Not around a Like for the parser, as NOT IN is.
+    negated = bool(term.args.get("negate"))
+    if negated or not isinstance(above, _CLAUSES):
+        what = "NOT" if negated else above.key.upper() if above else "nothing"
         raise NotRemovable(node, f"stands under {what}; its term must be one of the AND-terms of a WHERE")
     return term
 

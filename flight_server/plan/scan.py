@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -42,6 +42,8 @@ from flight_server.errors import InvalidRequest, NotFound, ServerError
 from flight_server.model import Estimate, TablePin
 from flight_server.plan import pushdown
 
+# Tables kept; the metadata of one is some tens of kB.
+_TABLES_MAX = 200
 # File lists kept for repeated questions; one is a few hundred paths, so a thousand are a few tens of MB.
 _FILE_LISTS_MAX = 1000
 
@@ -64,11 +66,17 @@ class FileSet:
 
 
 class Tables:
-    """The catalog as the planner sees it. Remembers file lists, which never change for a snapshot and a filter."""
+    """The catalog as the planner sees it.
 
-    def __init__(self, catalog: Catalog) -> None:
+    Remembers what cannot change: the metadata at a location, and the file list of a snapshot and a filter. `locate`
+    gives the location of a table's metadata now; it is asked for each plan, so that no plan is ever stale.
+    """
+
+    def __init__(self, catalog: Catalog, locate: Callable[[str], str]) -> None:
         self._catalog = catalog
+        self._locate = locate
         self._lock = threading.Lock()
+        self._tables: OrderedDict[str, Table] = OrderedDict()
         self._files: OrderedDict[tuple[str, int, str, tuple[str, ...]], FileSet] = OrderedDict()
 
     def pin(self, name: str, as_of: datetime | None = None, snapshot: int | None = None) -> PinnedTable:
@@ -77,10 +85,7 @@ class Tables:
         Raises NotFound (unknown-pin) where the table has no snapshot so old, InvalidRequest (expired-ticket) where
         the given snapshot has been expired, ServerError (internal) where there is no such table.
         """
-        try:
-            table = self._catalog.load_table(name)
-        except NoSuchTableError:
-            raise ServerError("internal", f"the table {name} is not in the catalog") from None
+        table = self._current(name)
         current = table.metadata.current_snapshot_id
         if as_of is not None:
             moment = table.snapshot_as_of_timestamp(int(as_of.timestamp() * 1000))
@@ -99,12 +104,38 @@ class Tables:
             TablePin(name, current, schema_id, table.metadata_location), table.schemas()[schema_id], table
         )
 
-    def files(self, pinned: PinnedTable, scan: exp.Table) -> FileSet:
-        """The files that `scan`, a table node of a qualified tree, reads at the pin."""
+    def _current(self, name: str) -> Table:
+        try:
+            location = self._locate(name)
+            with self._lock:
+                table = self._tables.get(location)
+            if table is None:
+                # It may have moved since it was located: remembered under where it was found.
+                table = self._catalog.load_table(name)
+        except NoSuchTableError:
+            raise ServerError("internal", f"the table {name} is not in the catalog") from None
+        with self._lock:
+            self._tables[table.metadata_location] = table
+            while len(self._tables) > _TABLES_MAX:
+                self._tables.popitem(last=False)
+        return table
+
+    def files(
+        self,
+        pinned: PinnedTable,
+        scan: exp.Table,
+        masked: frozenset[str] = frozenset(),
+        also_read: frozenset[str] = frozenset(),
+    ) -> FileSet:
+        """The files that `scan`, a table node of a qualified tree, reads at the pin.
+
+        `masked`: columns of which the query sees other values than are stored, so that its terms about them tell
+        nothing about files. `also_read`: columns that are read besides the query's own.
+        """
         if pinned.pin.snapshot_id is None:
             return FileSet((), 0)
-        row_filter = pushdown.row_filter(scan, pinned.schema)
-        columns = tuple(sorted(pushdown.columns(scan)))
+        row_filter = pushdown.row_filter(scan, pinned.schema, masked)
+        columns = tuple(sorted((pushdown.columns(scan) - masked) | also_read))
         key = (pinned.pin.table, pinned.pin.snapshot_id, str(row_filter), columns)
         with self._lock:
             if key in self._files:

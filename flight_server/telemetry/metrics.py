@@ -1,0 +1,30 @@
+"""Every Prometheus metric of the server, in one place; docs/operations.md lists them and is compared with this module.
+
+Labels take only names that the server knows (methods, datasets in service, codes), so their number is bounded whatever
+clients send.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+# From a stored small result to a long scan.
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+CALLS = Counter("athena_flight_calls", "Finished calls.", ["method", "dataset", "code"])
+CALL_SECONDS = Histogram("athena_flight_call_seconds", "Duration of calls.", ["method"], buckets=_SECONDS)
+FIRST_BATCH_SECONDS = Histogram(
+    "athena_flight_first_batch_seconds", "Time from a DoGet to its first rows.", ["engine", "cache"], buckets=_SECONDS
+)
+ROWS = Counter("athena_flight_rows", "Rows sent.", ["dataset"])
+BYTES = Counter("athena_flight_bytes", "Arrow bytes sent, before any compression.", ["dataset"])
+ANSWERS = Counter("athena_flight_answers", "Streams begun, by where their result came from.", ["engine", "cache"])
+SCANNED_BYTES = Counter("athena_flight_scanned_bytes", "Bytes that engines say they scanned.", ["dataset"])
+DOLLARS = Counter("athena_flight_usd", "Dollars that queries cost at the configured price.", ["dataset"])
+ENGINE_QUERIES = Counter("athena_flight_engine_queries", "Query executions of Athena, by how they ended.", ["state"])
+CALLS_RUNNING = Gauge("athena_flight_calls_running", "Calls that hold a place now.")
+QUERIES_RUNNING = Gauge("athena_flight_queries_running", "Queries on an engine now, waiting ones included.", ["engine"])
+QUERIES_QUEUED = Gauge("athena_flight_queries_queued", "Queries that wait for a place on an engine.", ["engine"])
+POLL_LAG_SECONDS = Gauge("athena_flight_poll_lag_seconds", "How late the last look at running queries was.")
+READ_BYTES = Gauge("athena_flight_read_bytes", "Bytes of the read budget in use.")
+DATASETS = Gauge("athena_flight_datasets", "Datasets in service.")
