@@ -51,4 +51,4 @@ def _watch(server: Server, stop: threading.Event) -> None:
 
 
 def _is_sql(_: watchfiles.Change, path: str) -> bool:
-    return path.endswith(".sql")
+    return path.endswith((".sql", "policies.toml"))
