@@ -10,6 +10,7 @@ from pathlib import Path
 import watchfiles
 
 from flight_server.authoring.check import check
+from flight_server.datasets import policies
 from flight_server.server import Server
 from flight_server.telemetry import log
 
@@ -18,7 +19,7 @@ _SETTLED_MS = 100
 # Network folders and container mounts may report no changes, and one before the first look is never reported.
 _LOOK_MS = 2000
 
-# Path, modification time and size of every SQL file.
+# Path, modification time and size of every file that a server reads there.
 _State = list[tuple[str, int, int]]
 
 
@@ -75,11 +76,11 @@ def _reload(server: Server, was_good: bool) -> bool:
 
 def _state(directory: Path) -> _State:
     found = []
-    for path in sorted(directory.rglob("*.sql")):
+    for path in sorted([*directory.rglob("*.sql"), directory / policies.FILE]):
         try:
             about = path.stat()
         except FileNotFoundError:
-            # Gone between the listing and the look; the next state is without it.
+            # Not there, or gone between the listing and the look.
             continue
         found.append((str(path), about.st_mtime_ns, about.st_size))
     return found

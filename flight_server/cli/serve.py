@@ -28,6 +28,9 @@ def serve(
         str | None, typer.Option(metavar="ADDRESS", help="Address to listen on.", show_default=False)
     ] = None,
     port: Annotated[int | None, typer.Option(metavar="PORT", help="Flight port; 0 = any.")] = None,
+    insecure_allow_remote: Annotated[
+        bool, typer.Option("--insecure-allow-remote", help="Listen beyond loopback without authentication.")
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
     """Serve the datasets over Arrow Flight until SIGTERM or Ctrl-C, which let running streams finish.
@@ -39,6 +42,8 @@ def serve(
               athena-flight serve --config prod.toml --host 0.0.0.0 --port 8815
     """
     flags: dict[str, Any] = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    if insecure_allow_remote:
+        flags["insecure_allow_remote"] = True
     found = settings.load(config, server=flags) if flags else settings.load(config)
     telemetry.configure(found.log.format, found.log.level)
     with ExitStack() as stack:
