@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -59,8 +58,8 @@ class Replicas:
 
 
 @pytest.fixture
-def replicas(aws: LocalAws) -> Iterator[Replicas]:
-    yield Replicas(filesystem(aws.store), f"{aws.bucket}/store/{uuid.uuid4().hex[:8]}", aws.s3_endpoint)
+def replicas(aws: LocalAws) -> Replicas:
+    return Replicas(filesystem(aws.store), f"{aws.bucket}/store/{uuid.uuid4().hex[:8]}", aws.s3_endpoint)
 
 
 def complete(store: Store, replicas: Replicas, attempt: str = "2026-01-01-0", **changes: Any) -> Any:
