@@ -25,7 +25,9 @@ def parse(sql: str, fail: Fail) -> exp.Query:
         statements = [tree for tree in sqlglot.parse(sql, read="athena") if tree is not None]
     except ParseError as error:
         first = error.errors[0]
-        raise fail(first.get("line") or 1, first.get("col") or 1, f"not SQL: {first['description']}") from error
+        # sqlglot gives the column on which the unexpected word ends.
+        column = (first.get("col") or 1) - max(len(first.get("highlight") or "") - 1, 0)
+        raise fail(first.get("line") or 1, column, f"not SQL: {first['description']}") from error
     except (SqlglotError, RecursionError) as error:
         raise fail(1, 1, f"not SQL: {str(error).splitlines()[0]}") from error
     if len(statements) != 1:
@@ -61,7 +63,7 @@ def _check_placeholders(tree: exp.Query, sql: str, names: list[str], fail: Fail)
     used = set()
     for node in tree.find_all(exp.Placeholder, exp.Parameter):
         name = node.name
-        if isinstance(node, exp.Parameter) or not name:
+        if isinstance(node, exp.Parameter) or not node.this:
             raise fail(*place(sql, r"[?@$]"), "write a parameter as :name")
         if name not in names:
             line, column = place(sql, rf":{re.escape(name)}\b")

@@ -34,7 +34,7 @@ _PARAM_WORDS = frozenset(
     {"bool", "int32", "int64", "float32", "float64", "string", "enum", "date", "timestamp", "timestamp(tz)"}
 )
 _NESTED = ("decimal", "list", "map", "struct")
-_TOKEN = re.compile(r"\s*(timestamp\(tz\)|[A-Za-z_][A-Za-z_0-9]*|\d+|[<>(),:])")
+_TOKEN = re.compile(r"\s*(timestamp\(tz\)|[A-Za-z_][A-Za-z_0-9]*|[0-9]+|[<>(),:])")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,27 +53,35 @@ _CALL = re.compile(r'"?([A-Za-z_][A-Za-z0-9_]*)"?\s*\(')
 _SOURCES = (exp.Table, exp.Subquery, exp.Unnest, exp.Values, exp.Select, exp.SetOperation, exp.Paren)
 
 
+class Refused(InvalidRequest):
+    """sql-refused, with the node at fault for those who know the file that it stands in."""
+
+    def __init__(self, message: str, node: exp.Expr) -> None:
+        super().__init__("sql-refused", message)
+        self.node = node
+
+
 def check(tree: exp.Query) -> None:
-    """Raise InvalidRequest (sql-refused) at the first thing in `tree` that is not allowed."""
+    """Raise Refused at the first thing in `tree` that is not allowed."""
     if not isinstance(tree, exp.Query):
-        raise _refused(f"only a SELECT is run, not {tree.key.upper()}")
+        raise Refused(f"only a SELECT is run, not {tree.key.upper()}", tree)
     names = _cte_names(tree)
     for node in tree.walk():
         if isinstance(node, exp.Table):
             _check_table(node, names)
         elif isinstance(node, (exp.From, exp.Join)) and not isinstance(node.this, _SOURCES):
-            raise _refused(
-                f"FROM takes tables of the catalog, subqueries, UNNEST and VALUES, not {node.this.key.upper()}"
+            raise Refused(
+                f"FROM takes tables of the catalog, subqueries, UNNEST and VALUES, not {node.this.key.upper()}", node
             )
         elif isinstance(node, (exp.DML, exp.DDL, exp.Command, exp.Into, exp.Lock)) and not isinstance(node, exp.Query):
-            raise _refused(f"{node.key.upper()} is not allowed; only a SELECT is run")
+            raise Refused(f"{node.key.upper()} is not allowed; only a SELECT is run", node)
         elif isinstance(node, exp.TableSample):
-            raise _refused("TABLESAMPLE is not allowed: its rows change from call to call")
+            raise Refused("TABLESAMPLE is not allowed: its rows change from call to call", node)
         elif isinstance(node, (exp.Parameter, exp.SessionParameter)):
-            raise _refused("variables are not allowed; use a parameter, :name")
+            raise Refused("variables are not allowed; use a parameter, :name", node)
         elif isinstance(node, exp.Unnest):
             if not isinstance(node.parent, (exp.From, exp.Join)):
-                raise _refused("UNNEST stands in FROM")
+                raise Refused("UNNEST stands in FROM", node)
         elif isinstance(node, exp.Func):
             _check_function(node)
 
@@ -97,33 +105,28 @@ def _cte_names(tree: exp.Query) -> set[str]:
 
 def _check_table(node: exp.Table, cte_names: set[str]) -> None:
     if not isinstance(node.this, exp.Identifier):
-        raise _refused(f"the table function {node.this.name or node.this.key}() is not allowed in FROM")
+        raise Refused(f"the table function {_function_name(node.this)}() is not allowed in FROM", node)
     if node.catalog:
-        raise _refused(f"{node.sql('athena')}: write database.table, without a catalog")
+        raise Refused(f"{node.sql('athena')}: write database.table, without a catalog", node)
     if not node.db and node.name.lower() not in cte_names:
-        raise _refused(f"the table {node.name!r} has no database; write database.table")
+        raise Refused(f"the table {node.name!r} has no database; write database.table", node)
     if node.args.get("version") or node.args.get("when"):
-        raise _refused("FOR VERSION and FOR TIMESTAMP are not written in SQL; ask with as_of")
+        raise Refused("FOR VERSION and FOR TIMESTAMP are not written in SQL; ask with as_of", node)
     if "$" in node.name:
-        raise _refused(f"the metadata table {node.name!r} is not allowed")
+        raise Refused(f"the metadata table {node.name!r} is not allowed", node)
 
 
 def _check_function(node: exp.Func) -> None:
-    if isinstance(node, exp.Anonymous):
-        name = node.name.lower()
-    else:
-        found = _CALL.match(node.sql("athena"))
-        if found is None:
-            if isinstance(node, _OPERATORS):
-                return
-            name = node.sql_name().lower()
-        else:
-            name = found[1].lower()
+    name = _function_name(node)
     if name in _CHANGING:
-        raise _refused(f'{name} changes from call to call; use a parameter, for a date with default = "today"')
+        raise Refused(f'{name} changes from call to call; use a parameter, for a date with default = "today"', node)
     if name not in FUNCTIONS and not isinstance(node, _OPERATORS):
-        raise _refused(f"the function {name}() is not allowed{nearest(name, FUNCTIONS)}")
+        raise Refused(f"the function {name}() is not allowed{nearest(name, FUNCTIONS)}", node)
 
 
-def _refused(message: str) -> InvalidRequest:
-    return InvalidRequest("sql-refused", message)
+def _function_name(node: exp.Expr) -> str:
+    """The name under which Athena would know the function."""
+    if isinstance(node, exp.Anonymous) or not isinstance(node, exp.Func):
+        return (node.name or node.key).lower()
+    found = _CALL.match(node.sql("athena"))
+    return (found[1] if found else node.sql_name()).lower()

@@ -21,6 +21,10 @@ _CLAUSES = (exp.Where, exp.Having, exp.Join)
 class NotRemovable(ValueError):
     """An optional parameter stands where removing its term could change more than that one comparison."""
 
+    def __init__(self, node: exp.Expr, reason: str) -> None:
+        super().__init__(f"the optional parameter :{node.name} {reason}")
+        self.node = node
+
 
 def check(tree: exp.Query, params: Mapping[str, Parameter]) -> None:
     """Raise NotRemovable, naming the parameter and what to write, unless every optional parameter can be absent."""
@@ -73,20 +77,24 @@ def _term(node: exp.Placeholder) -> exp.Expr:
         operand = operand.parent
     term = operand.parent
     if not isinstance(term, _COMPARISONS):
-        raise NotRemovable(_advice(node, "is not a direct operand of a comparison, BETWEEN, IN or LIKE"))
+        raise NotRemovable(node, "is not a direct operand of a comparison, BETWEEN, IN or LIKE")
     others = {other.name for other in term.find_all(exp.Placeholder)} - {node.name}
     if others:
         raise NotRemovable(
-            _advice(node, f"shares a term with :{sorted(others)[0]}, which would be dropped too; write two comparisons")
+            node, f"shares a term with :{sorted(others)[0]}, which would be dropped too; write two comparisons"
         )
     if term.find(exp.Query):
-        raise NotRemovable(_advice(node, "shares a term with a subquery, which would be dropped too"))
+        raise NotRemovable(node, "shares a term with a subquery, which would be dropped too")
     above = _above(term)
     while isinstance(above, exp.And):
         above = _above(above)
-    if not isinstance(above, _CLAUSES):
-        what = above.key.upper() if above else "nothing"
-        raise NotRemovable(_advice(node, f"stands under {what}; its term must be one of the AND-terms of a WHERE"))
+    if isinstance(above, exp.Where) and isinstance(above.parent, exp.Filter):
+        above = above.parent
+    # NOT LIKE is no Not around a Like for the parser, as NOT IN is.
+    negated = bool(term.args.get("negate"))
+    if negated or not isinstance(above, _CLAUSES):
+        what = "NOT" if negated else above.key.upper() if above else "nothing"
+        raise NotRemovable(node, f"stands under {what}; its term must be one of the AND-terms of a WHERE")
     return term
 
 
@@ -95,10 +103,6 @@ def _above(node: exp.Expr) -> exp.Expr | None:
     while isinstance(parent, exp.Paren):
         parent = parent.parent
     return parent
-
-
-def _advice(node: exp.Placeholder, reason: str) -> str:
-    return f"the optional parameter :{node.name} {reason}"
 
 
 def _remove(term: exp.Expr) -> None:

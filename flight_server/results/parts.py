@@ -21,6 +21,7 @@ from flight_server.errors import Cancelled, EngineFailed, ResultLost
 from flight_server.model import Part, SortKey
 from flight_server.results.carriers import restore
 from flight_server.results.merge import merge
+from flight_server.telemetry import metrics
 
 _T = TypeVar("_T")
 # Between a read that is too small for the latency of S3 and one that holds memory for nothing.
@@ -91,6 +92,7 @@ class PartReader:
         self._budget = budget
         self._parts_ahead = parts_ahead
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="parts")
+        metrics.READ_BYTES.set_function(lambda: budget.in_use)
 
     def inspect(self, paths: Sequence[str], cancelled: threading.Event) -> list[Part]:
         """The parts behind `paths`, from their footers. Raises EngineFailed for one that is missing or no Parquet."""

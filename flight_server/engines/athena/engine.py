@@ -14,6 +14,7 @@ from flight_server.engines.athena.poller import Poller
 from flight_server.engines.athena.query import Admission, Ended, ResultStore, SharedQuery
 from flight_server.errors import Cancelled, EngineFailed, ResultLost, Unavailable
 from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
+from flight_server.telemetry import metrics
 
 if TYPE_CHECKING:
     from mypy_boto3_athena.client import AthenaClient
@@ -36,6 +37,8 @@ class AthenaEngine:
         self._running: dict[str, SharedQuery] = {}
         self._ending: set[SharedQuery] = set()
         self._closed = False
+        metrics.QUERIES_RUNNING.labels(self.name).set_function(lambda: self.running)
+        metrics.QUERIES_QUEUED.labels(self.name).set_function(lambda: self._admission.queued)
 
     def start(self, plan: Plan) -> AthenaExecution:
         return AthenaExecution(self, self._store, plan, self._cost)

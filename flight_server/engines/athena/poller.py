@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from flight_server.config import Athena
 from flight_server.engines.athena.api import BATCH_MAX, Api, QueryStatus
 from flight_server.errors import EngineFailed, Error
-from flight_server.telemetry import log
+from flight_server.telemetry import log, metrics
 
 # Each pause is half as long again as the one before: a query that has run for a minute is looked at every second.
 _BACK_OFF = 1.5
@@ -84,6 +84,7 @@ class Poller:
                 waiting = sorted(self._watches.values(), key=lambda watch: watch.due)
                 due = [watch for watch in waiting if watch.due <= now][:BATCH_MAX]
                 if due:
+                    metrics.POLL_LAG_SECONDS.set(now - due[0].due)
                     return due
                 self._changed.wait(waiting[0].due - now if waiting else None)
             return []

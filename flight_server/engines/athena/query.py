@@ -24,7 +24,7 @@ from flight_server.engines.athena.api import Api, QueryStatus
 from flight_server.engines.athena.poller import Poller
 from flight_server.errors import Cancelled, EngineFailed, Error, ResultLost, Unavailable
 from flight_server.model import Plan, StoredResult
-from flight_server.telemetry import log
+from flight_server.telemetry import log, metrics
 
 # How soon the last waiter's leaving is noticed while waiting for a place.
 _POLL_S = 0.05
@@ -265,6 +265,7 @@ class SharedQuery:
                     return QueryStatus(self.query_id, "CANCELLED", "stopped")
         finally:
             self._poller.unwatch(watch)
+        metrics.ENGINE_QUERIES.labels(watch.status.state if watch.status else "LOST").inc()
         if watch.error is not None:
             raise EngineFailed(f"Athena query {self.query_id}: {watch.error.message}")
         assert watch.status is not None  # noqa: S101 - changed without an error means an end

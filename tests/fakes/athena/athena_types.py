@@ -127,19 +127,24 @@ UNKNOWN = AthenaType("unknown")
 def from_duckdb(kind: DuckDBPyType) -> AthenaType:
     """The Athena type of what DuckDB answers with."""
     if kind.id == "decimal":
-        sizes = dict(kind.children)
+        sizes: dict[str, Any] = dict(kind.children)
         return AthenaType("decimal", int(sizes["precision"]), int(sizes["scale"]))
     if kind.id in ("list", "array"):
-        return AthenaType("array", children=(("", from_duckdb(kind.children[0][1])),))
+        return AthenaType("array", children=(("", _child(kind.children[0][1])),))
     if kind.id == "map":
-        return AthenaType("map", children=tuple((n, from_duckdb(t)) for n, t in kind.children))
+        return AthenaType("map", children=tuple((n, _child(t)) for n, t in kind.children))
     if kind.id == "struct":
-        return AthenaType("row", children=tuple((n, from_duckdb(t)) for n, t in kind.children))
+        return AthenaType("row", children=tuple((n, _child(t)) for n, t in kind.children))
     if str(kind) == "JSON":
         return AthenaType("json")
     if str(kind) in ('"NULL"', "NULL"):
         return UNKNOWN
     return AthenaType(_SCALARS.get(kind.id, kind.id))
+
+
+def _child(kind: Any) -> AthenaType:
+    """DuckDB types its children as anything that a type can have."""
+    return from_duckdb(kind)
 
 
 def refuse_for_hive(column: str, kind: AthenaType) -> None:

@@ -6,9 +6,9 @@ through pyiceberg's GlueCatalog, as any other writer of these tables does.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -19,6 +19,9 @@ from pyiceberg.table import StaticTable
 from sqlglot import exp
 
 from tests.fakes.athena.errors import QueryFailed
+
+# Metadata files kept open: more than the tables of any test.
+_OPENED_MAX = 256
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Catalog:
         self.glue = store.client("glue")
         self.s3 = store.client("s3")
         self._iceberg: IcebergCatalog | None = None
+        self._opened: dict[str, StaticTable] = {}
 
     @property
     def iceberg(self) -> IcebergCatalog:
@@ -133,10 +137,19 @@ class Catalog:
         return True
 
     def opened(self, entry: Entry) -> StaticTable:
-        return StaticTable.from_metadata(entry.metadata_location, self.store.iceberg)
+        """The table at the metadata file of the entry, which never changes: read once for all queries."""
+        location = entry.metadata_location
+        if location not in self._opened:
+            if len(self._opened) >= _OPENED_MAX:
+                self._opened.clear()
+            self._opened[location] = StaticTable.from_metadata(location, self.store.iceberg)
+        return self._opened[location]
 
-    def snapshot_of(self, entry: Entry, table: exp.Table) -> int | None:
-        """The snapshot that FOR VERSION | TIMESTAMP AS OF names; None = the current one."""
+    def snapshot_of(self, entry: Entry, table: exp.Table, millis: Callable[[exp.Expr], int]) -> int | None:
+        """The snapshot that FOR VERSION | TIMESTAMP AS OF names; None = the current one.
+
+        `millis` evaluates the expression of a time to milliseconds since 1970.
+        """
         version = table.args.get("version")
         if version is None:
             return None
@@ -148,14 +161,14 @@ class Catalog:
                     "INVALID_ARGUMENTS", f"{position(table)}: Iceberg snapshot ID does not exist: {number}"
                 )
             return number
-        literal = value.find(exp.Literal)
-        text = literal.name if literal is not None else ""
-        moment = datetime.fromisoformat(re.sub(r"\s*(UTC|Z)$", "+00:00", text.strip()))
-        millis = int(moment.timestamp() * 1000)
-        found = self.opened(entry).snapshot_as_of_timestamp(millis)
+        moment = millis(value)
+        found = self.opened(entry).snapshot_as_of_timestamp(moment)
         if found is None:
             name = f'"{entry.database}"."{entry.name}"'
-            raise QueryFailed("INVALID_ARGUMENTS", f"No version history table {name} at or before {text}")
+            raise QueryFailed(
+                "INVALID_ARGUMENTS",
+                f"No version history table {name} at or before {datetime.fromtimestamp(moment / 1000, UTC)}",
+            )
         return found.snapshot_id
 
     def objects(self, location: str) -> list[tuple[str, int]]:
@@ -171,7 +184,7 @@ def split(location: str) -> tuple[str, str]:
     return bucket, key
 
 
-def position(node: exp.Expression) -> str:
+def position(node: exp.Expr) -> str:
     """`line 1:15` of the first identifier of a node, counted as Trino counts."""
     for identifier in node.find_all(exp.Identifier):
         meta = identifier.meta

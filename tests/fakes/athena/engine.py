@@ -6,6 +6,7 @@ have. Errors of DuckDB become AthenaErrors with Athena's words in front, as far 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ class Answer:
     sql: str
     cursor: duckdb.DuckDBPyConnection
     scanned_bytes: int
-    tree: exp.Expression
+    tree: exp.Expr
 
     def batches(self, as_text: bool = False) -> Iterator[pa.RecordBatch]:
         """Batches of at most BATCH_ROWS rows, in the query's order. `as_text` casts what Arrow cannot say to text."""
@@ -78,7 +79,8 @@ class Answer:
         return self.cursor.sql(limited).to_arrow_reader(1).schema
 
     def interrupt(self) -> None:
-        self.cursor.interrupt()
+        with contextlib.suppress(duckdb.Error):
+            self.cursor.interrupt()
 
     def close(self) -> None:
         self.cursor.close()
@@ -100,13 +102,13 @@ class Engine:
         )
         for setting in ("TimeZone='UTC'", "integer_division=true", "unsafe_enable_version_guessing=false"):
             self._database.execute(f"SET GLOBAL {setting}")
-        self._database.create_function("athena_java_double", java_double, ["DOUBLE"], "VARCHAR")  # type: ignore[list-item,arg-type]
+        self._database.create_function("athena_java_double", java_double, ["DOUBLE"], "VARCHAR")
         self._database.execute(MACROS)
 
     def close(self) -> None:
         self._database.close()
 
-    def answer(self, tree: exp.Expression, database: str) -> Answer:
+    def answer(self, tree: exp.Expr, database: str) -> Answer:
         """Bind one query; its tables are resolved now, at their current or at their named snapshots."""
         tree = tree.copy()
         _mark_unnamed(tree)
@@ -118,7 +120,7 @@ class Engine:
             text = relation = None
             for rows in ("map", "row"):
                 try:
-                    text = translate(_keyed(tree, keys), lambda t: list(sources.values())[int(t.name)], rows)  # type: ignore[arg-type]
+                    text = translate(_keyed(tree, keys), lambda t: list(sources.values())[int(t.name)], rows)
                     relation = cursor.sql(text)
                     break
                 except duckdb.BinderException as error:
@@ -139,7 +141,7 @@ class Engine:
         return "\n".join(str(row[-1]) for row in rows)
 
     def _sources(
-        self, tree: exp.Expression, database: str, cursor: duckdb.DuckDBPyConnection
+        self, tree: exp.Expr, database: str, cursor: duckdb.DuckDBPyConnection
     ) -> tuple[dict[int, str], dict[int, Scanned]]:
         """The FROM items of all catalog tables, and those of Iceberg for the bill, by `id` of their nodes."""
         sources: dict[int, str] = {}
@@ -152,7 +154,7 @@ class Engine:
                 sources[id(node)] = self._parquet(entry)
                 continue
             table = self.catalog.opened(entry)
-            snapshot = self.catalog.snapshot_of(entry, node)
+            snapshot = self.catalog.snapshot_of(entry, node, lambda value: _millis(cursor, value))
             if entry.suffix:
                 sources[id(node)] = _metadata_table(entry, table, cursor, node)
             elif snapshot is None and table.current_snapshot() is None:
@@ -168,7 +170,7 @@ class Engine:
         files = [uri for uri, size in self.catalog.objects(entry.location.rstrip("/") + "/") if size]
         items = []
         for name, hive in entry.columns:
-            kind = exp.DataType.build(hive, dialect="hive")
+            kind: exp.Expr = exp.DataType.build(hive, dialect="hive")
             for node in reversed(list(kind.find_all(exp.DataType))):
                 new = _type(node)
                 if node is kind:
@@ -183,7 +185,7 @@ class Engine:
         return f"(SELECT {', '.join(items)} FROM read_parquet([{listed}], hive_partitioning => true))"
 
 
-def _keyed(tree: exp.Expression, keys: dict[str, int]) -> exp.Expression:
+def _keyed(tree: exp.Expr, keys: dict[str, int]) -> exp.Expr:
     """A copy whose catalog tables are named by their number, with their old name as alias."""
     copy = tree.copy()
     for original, node in zip(list(tree.find_all(exp.Table)), list(copy.find_all(exp.Table)), strict=True):
@@ -195,6 +197,12 @@ def _keyed(tree: exp.Expression, keys: dict[str, int]) -> exp.Expression:
         keep = {k: node.args[k] for k in ("joins", "sample") if node.args.get(k)}
         node.replace(exp.Table(this=name, alias=alias, **keep))
     return copy
+
+
+def _millis(cursor: duckdb.DuckDBPyConnection, value: exp.Expr) -> int:
+    moment = exp.cast(value.copy(), exp.DType.TIMESTAMPTZ)
+    row = cursor.execute(f"SELECT epoch_ms({moment.sql('duckdb')})").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _text(value: str) -> str:
@@ -225,14 +233,14 @@ def _metadata_table(entry: Entry, table: Any, cursor: duckdb.DuckDBPyConnection,
     return f'"{name}"'
 
 
-def _outer(tree: exp.Expression) -> exp.Expression:
+def _outer(tree: exp.Expr) -> exp.Expr:
     """The SELECT that names the columns of a query."""
     while isinstance(tree, exp.SetOperation | exp.Subquery):
         tree = tree.this
     return tree
 
 
-def _mark_unnamed(tree: exp.Expression) -> None:
+def _mark_unnamed(tree: exp.Expr) -> None:
     select = _outer(tree)
     if not isinstance(select, exp.Select):
         return
@@ -241,7 +249,7 @@ def _mark_unnamed(tree: exp.Expression) -> None:
             item.replace(exp.alias_(item.copy(), f"{_UNNAMED}{i}", quoted=True))
 
 
-def _columns(tree: exp.Expression, relation: duckdb.DuckDBPyRelation) -> tuple[Column, ...]:
+def _columns(tree: exp.Expr, relation: duckdb.DuckDBPyRelation) -> tuple[Column, ...]:
     select = _outer(tree)
     items = select.expressions if isinstance(select, exp.Select) else []
     starred = any(i.is_star for i in items)
@@ -255,13 +263,13 @@ def _columns(tree: exp.Expression, relation: duckdb.DuckDBPyRelation) -> tuple[C
     return tuple(columns)
 
 
-def failure(error: Exception, tree: exp.Expression) -> QueryFailed | QueryStopped:
+def failure(error: Exception, tree: exp.Expr) -> QueryFailed | QueryStopped:
     """An error of DuckDB in Athena's words. S3 trouble is the system's fault and can be retried."""
     text = str(error)
     if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in text:
         return QueryStopped("Query cancelled by user")
     first = text.split("\n")[0]
-    if found := re.search(r'[Cc]olumn "([^"]+)" not found|does not have a column named "([^"]+)"', text):
+    if found := re.search(r'[Cc]olumn "([^"]+)" (?:was )?not found|does not have a column named "([^"]+)"', text):
         name = found.group(1) or found.group(2)
         place = next((i for i in tree.find_all(exp.Identifier) if i.name.lower() == name.lower()), None)
         where = position(place) if place is not None else "line 1:1"

@@ -23,7 +23,7 @@ class InvalidRequest(ApiError):
     """The call can never succeed as it is."""
 
     def __init__(self, message: str, **extra: str) -> None:
-        super().__init__("InvalidRequestException", message, **extra)
+        super().__init__("InvalidRequestException", message, 400, **extra)
 
 
 class SyntaxProblem(InvalidRequest):

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from tests.fakes.athena.catalog import Catalog
 from tests.fakes.athena.engine import Answer, Engine
 from tests.fakes.athena.errors import SYSTEM, ApiError, InvalidRequest, QueryFailed, QueryStopped
@@ -24,6 +26,8 @@ from tests.fakes.athena.runs import Outcome, Run, now_ms, run
 from tests.fakes.athena.statements import Statement
 
 FINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
+# Pause between interrupts of a query that is to stop.
+_INTERRUPT_S = 0.05
 
 
 @dataclass
@@ -169,9 +173,16 @@ class Executions:
             if execution.state in FINAL:
                 return
             execution.stop.set()
-            if execution.answer is not None:
-                execution.answer.interrupt()
             self._changed.notify_all()
+        threading.Thread(target=self._interrupt, args=(execution,), daemon=True).start()
+
+    def _interrupt(self, execution: Execution) -> None:
+        """Interrupt until it has ended: an interrupt that comes before DuckDB starts has no effect."""
+        while execution.state not in FINAL:
+            answer = execution.answer
+            if answer is not None:
+                answer.interrupt()
+            time.sleep(_INTERRUPT_S)
 
     def describe(self, id_: str) -> dict[str, Any]:
         execution = self.get(id_)
@@ -203,8 +214,7 @@ class Executions:
             for execution in self._all.values():
                 if execution.state not in FINAL:
                     execution.stop.set()
-                    if execution.answer is not None:
-                        execution.answer.interrupt()
+                    threading.Thread(target=self._interrupt, args=(execution,), daemon=True).start()
             self._changed.notify_all()
         for thread in threads:
             thread.join(10)
@@ -232,6 +242,9 @@ class Executions:
                 self._end(execution, "CANCELLED", "Query cancelled by user")
             else:
                 self._end(execution, "FAILED", failed.message, failed)
+        except ClientError as error:
+            # S3 refuses a location of the statement: no such bucket, no access.
+            self._end(execution, "FAILED", str(error), QueryFailed("", str(error)))
         except Exception as error:  # noqa: BLE001 - a thread's top: what is wrong here must reach the test as FAILED
             message = f"GENERIC_INTERNAL_ERROR: {type(error).__name__}: {error}"
             self._end(execution, "FAILED", message, QueryFailed("", message, SYSTEM, 500))

@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tests.fakes.athena.catalog import Catalog
+from tests.fakes.athena.catalog import Catalog, split
 from tests.fakes.athena.errors import ApiError, InvalidRequest, QueryFailed
 from tests.fakes.athena.executions import Execution, Executions, new_id
 from tests.fakes.athena.output import read_rows
@@ -52,6 +52,7 @@ class Operations:
         self._executions = executions
         self._catalog = catalog
         self.work_groups: dict[str, WorkGroup] = {}
+        self._buckets: set[str] = set()
         self.CreateWorkGroup({"Name": "primary"})
 
     def call(self, name: str, request: Json) -> Json:
@@ -79,6 +80,7 @@ class Operations:
             raise InvalidRequest(message + "result configuration setting or as an API input.")
         if not location.startswith("s3://"):
             raise InvalidRequest(f"outputLocation is not a valid S3 path: {location}")
+        self._check_bucket(split(location)[0])
         reason = ""
         statement: Statement | None = None
         try:
@@ -237,6 +239,15 @@ class Operations:
             tables = [t for t in tables if re.fullmatch(pattern.replace("*", ".*"), t["Name"])]
         page, token = _page(tables, request, 50)
         return {"TableMetadataList": [_table_metadata(t) for t in page], **token}
+
+    def _check_bucket(self, bucket: str) -> None:
+        if bucket in self._buckets:
+            return
+        try:
+            self._catalog.s3.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            raise InvalidRequest(f"Unable to verify/create output bucket {bucket}") from error
+        self._buckets.add(bucket)
 
     def _group(self, name: str) -> WorkGroup:
         if name not in self.work_groups:

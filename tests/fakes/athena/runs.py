@@ -95,7 +95,10 @@ def _select(job: Run) -> None:
     out.location = f"{job.base}/{job.id}.csv"
     answer = _answer(job)
     out.columns = [c.type.info(c.name) for c in answer.columns]
-    out.rows = write_csv(answer, job.files, out.location, job.spool, job.check)
+    try:
+        out.rows = write_csv(answer, job.files, out.location, job.spool, job.check)
+    finally:
+        answer.close()
     out.spool, out.header = job.spool, True
     put(job.files, f"{out.location}.metadata", _metadata(out))
 
@@ -158,7 +161,8 @@ def _write_parts(job: Run, answer: Answer, location: str) -> None:
     """The Parquet files below `location`, then manifest and metadata at the result location."""
     out = job.outcome
     schema = pa.schema([(c.name, f) for c, f in zip(answer.columns, _arrow_types(answer), strict=True)])
-    writer = PartWriter(job.files, location, schema, job.statement.options)
+    ordered = job.statement.sub == "UNLOAD"
+    writer = PartWriter(job.files, location, schema, job.statement.options, ordered)
     try:
         if job.faults.leftovers:
             _leave_attempt(job, answer, location, schema)
@@ -302,7 +306,7 @@ def _lines(job: Run, names: list[str], rows: list[list[str]], kind: str = "strin
     put(job.files, f"{out.location}.metadata", _metadata(out))
 
 
-def _ddl(action: Callable[[Run, exp.Expression], None]) -> Callable[[Run], None]:
+def _ddl(action: Callable[[Run, exp.Expr], None]) -> Callable[[Run], None]:
     def handle(job: Run) -> None:
         assert job.statement.tree is not None
         action(job, job.statement.tree)
@@ -311,20 +315,20 @@ def _ddl(action: Callable[[Run, exp.Expression], None]) -> Callable[[Run], None]
     return handle
 
 
-def _create_table(job: Run, tree: exp.Expression) -> None:
+def _create_table(job: Run, tree: exp.Expr) -> None:
     writes.create_table(job.catalog, tree, str(job.statement.options["text"]), job.database, job.statement.lenient)
 
 
-def _drop_table(job: Run, tree: exp.Expression) -> None:
+def _drop_table(job: Run, tree: exp.Expr) -> None:
     assert job.statement.table is not None
     writes.drop_table(job.catalog, job.statement.table, job.database, job.statement.lenient)
 
 
-def _create_database(job: Run, tree: exp.Expression) -> None:
+def _create_database(job: Run, tree: exp.Expr) -> None:
     writes.create_database(job.catalog, tree.this, tree, job.statement.lenient)
 
 
-def _drop_database(job: Run, tree: exp.Expression) -> None:
+def _drop_database(job: Run, tree: exp.Expr) -> None:
     assert job.statement.table is not None
     writes.drop_database(job.catalog, job.statement.table, tree, job.statement.lenient)
 

@@ -14,7 +14,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.dialects.trino import Trino
 from sqlglot.errors import ParseError, TokenError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from tests.fakes.athena.errors import QueryFailed, SyntaxProblem
 
@@ -26,7 +26,7 @@ class Statement:
     kind: str
     sub: str
     # The SELECT or WITH of a query, UNLOAD, CTAS, INSERT; the whole tree of the others.
-    tree: exp.Expression | None = None
+    tree: exp.Expr | None = None
     table: exp.Table | None = None
     location: str = ""
     options: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ def _tokens(text: str) -> list[Token]:
         raise SyntaxProblem(f"line 1:1: mismatched input: {error}") from error
 
 
-def _parse_sql(text: str) -> exp.Expression:
+def _parse_sql(text: str) -> exp.Expr:
     try:
         trees = [t for t in sqlglot.parse(text, read="athena") if t is not None]
     except ParseError as error:
@@ -185,7 +185,7 @@ def _ctas(text: str) -> Statement | None:
     return Statement("DDL", "CREATE_TABLE_AS_SELECT", tree, table, "", options, lenient=lenient, no_data=no_data)
 
 
-def _query(text: str, start: int, end: int) -> exp.Expression:
+def _query(text: str, start: int, end: int) -> exp.Expr:
     tree = _parse_sql(_blank(text[:start]) + text[start:end])
     if isinstance(tree, exp.Subquery) and not tree.args.get("alias"):
         tree = tree.this

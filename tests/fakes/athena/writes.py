@@ -138,9 +138,7 @@ def _commit(change: Callable[[], None]) -> None:
         raise QueryFailed("ICEBERG_COMMIT_ERROR", f"Failed to commit: {error}", SYSTEM, 233, retryable=True) from error
 
 
-def delete(
-    engine: Engine, entry: Entry, node: exp.Table, where: exp.Expression | None, database: str
-) -> tuple[int, int]:
+def delete(engine: Engine, entry: Entry, node: exp.Table, where: exp.Expr | None, database: str) -> tuple[int, int]:
     """Delete the rows that meet `where`, copy-on-write. Returns (rows deleted, bytes scanned)."""
     condition = where.this if isinstance(where, exp.Where) else exp.true()
     count = exp.select(exp.alias_(exp.Count(this=exp.Star()), "n")).from_(node.copy()).where(condition.copy())
@@ -196,7 +194,7 @@ def register_parquet(
     )
 
 
-def create_table(catalog: Catalog, tree: exp.Expression, text: str, database: str, lenient: bool) -> None:
+def create_table(catalog: Catalog, tree: exp.Expr, text: str, database: str, lenient: bool) -> None:
     """`CREATE TABLE … LOCATION … TBLPROPERTIES ('table_type'='ICEBERG')`, the DDL of design.md's tables."""
     properties = {p.name.lower(): p.args["value"].name for p in tree.find_all(exp.Property) if "value" in p.args}
     location = tree.find(exp.LocationProperty)
@@ -223,8 +221,8 @@ def declared(kind: exp.DataType) -> AthenaType:
     """The type that DDL declares; a timestamp of an Iceberg table is timestamp(6)."""
     inner = kind.expressions
     if kind.this is exp.DType.DECIMAL:
-        sizes = [int(p.name) for p in inner]
-        return AthenaType("decimal", *(sizes or [10, 0]))
+        sizes = [int(p.name) for p in inner] or [10]
+        return AthenaType("decimal", sizes[0], sizes[1] if len(sizes) > 1 else 0)
     if kind.this in (exp.DType.ARRAY, exp.DType.LIST):
         return AthenaType("array", children=(("", declared(inner[0])),))
     if kind.this is exp.DType.MAP:
@@ -249,7 +247,7 @@ def drop_table(catalog: Catalog, node: exp.Table, database: str, lenient: bool) 
             catalog.s3.delete_object(Bucket=bucket, Key=key)
 
 
-def create_database(catalog: Catalog, node: exp.Expression, tree: exp.Expression, lenient: bool) -> None:
+def create_database(catalog: Catalog, node: exp.Expr, tree: exp.Expr, lenient: bool) -> None:
     name = (node.args.get("db") or node).name.lower()
     location = tree.find(exp.LocationProperty)
     described: dict[str, Any] = {"Name": name}
@@ -264,7 +262,7 @@ def create_database(catalog: Catalog, node: exp.Expression, tree: exp.Expression
             raise QueryFailed("", f"FAILED: Execution Error: Database {name} already exists") from error
 
 
-def drop_database(catalog: Catalog, node: exp.Expression, tree: exp.Expression, lenient: bool) -> None:
+def drop_database(catalog: Catalog, node: exp.Expr, tree: exp.Expr, lenient: bool) -> None:
     name = (node.args.get("db") or node).name.lower()
     if not catalog.has_database(name):
         if lenient:

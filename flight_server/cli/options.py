@@ -1,0 +1,35 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from flight_server import config as settings
+from flight_server.model import Request
+from flight_server.service import descriptors
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings; default athena-flight.toml."),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Dataset, as in its file's name.", show_default=False)]
+Pairs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PARAM=VALUE]...", help="A list repeats its name; a map is weights=1:0.6 weights=2:0.4."),
+]
+
+
+def request_of(name: str, pairs: list[str] | None, config: settings.Config) -> Request:
+    """The request that the arguments write, decoded by what decodes a ticket: one meaning in both places."""
+    written = []
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{pair!r} is not PARAM=VALUE")
+        written.append(f"{quote(key)}={quote(value)}")
+    query = f"{name}{'&' if '?' in name else '?'}{'&'.join(written)}" if written else name
+    return descriptors.decode(query.encode(errors="surrogateescape"), config.limits.request_bytes_max)

@@ -1,0 +1,77 @@
+"""`athena-flight serve`: the server in the foreground, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from flight_server import config as settings
+from flight_server import telemetry
+from flight_server.authoring.watch import watching
+from flight_server.cli.options import ConfigFile
+from flight_server.server import Server, build
+
+# What Flight gets to end its streams after they were told to; then the process ends over them.
+_END_S = 3.0
+
+
+def serve(
+    watch: Annotated[bool, typer.Option("--watch", help="Read the datasets again when a file changes.")] = False,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on.", show_default=False)
+    ] = None,
+    port: Annotated[int | None, typer.Option(metavar="PORT", help="Flight port; 0 = any.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Serve the datasets over Arrow Flight until SIGTERM or Ctrl-C, which let running streams finish.
+
+    With --watch a saved file that is wrong is reported and the last good datasets stay in service.
+
+    Examples: athena-flight serve --watch
+
+              athena-flight serve --config prod.toml --host 0.0.0.0 --port 8815
+    """
+    flags: dict[str, Any] = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    found = settings.load(config, server=flags) if flags else settings.load(config)
+    telemetry.configure(found.log.format, found.log.level)
+    with ExitStack() as stack:
+        server = build(found)
+        stopping = stop_signals()
+        if watch:
+            stack.enter_context(watching(server))
+        telemetry.log.info("serving", address=f"grpc://{found.server.host}:{server.port}")
+        stopping.wait()
+    stop(server, found.server.grace_s)
+
+
+def stop_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set from now on; a second one ends the process at once."""
+    stopping = threading.Event()
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    return stopping
+
+
+def stop(server: Server, grace_s: float) -> None:
+    """Drain and end the server. A client that reads nothing can hold up Flight's shutdown for ever, but not this."""
+    # Flight's own `serve` is never called: it listens without, and would take the signals for itself.
+    ending = threading.Thread(target=server.stop, args=(grace_s,), name="stop", daemon=True)
+    ending.start()
+    ending.join(grace_s + _END_S)
+    if ending.is_alive():
+        telemetry.log.warning("stopped_over_running_streams", grace_s=grace_s)
+        sys.stdout.flush()
+        os._exit(0)
