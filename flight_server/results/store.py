@@ -119,19 +119,24 @@ class Store:
         """Attempts that no result names and whose newest file is older than `older_than_s`."""
         attempts: dict[str, list[dict[str, Any]]] = {}
         owned: set[str] = set()
+        unknown: set[str] = set()
         with _translated():
             self._fs.invalidate_cache()
             listed = self._fs.find(self._root, detail=True)
         for path, entry in listed.items():
             if path.endswith(f"/{_MANIFEST}"):
                 found = self._load(path.split("/")[-2])
-                owned |= {part.path.rsplit("/", 1)[0] for part in (found.parts if found else ())}
+                if found is None:
+                    # Of another version of this server, or being replaced just now: all of it may be in use.
+                    unknown.add(path.rsplit("/", 1)[0])
+                else:
+                    owned |= {part.path.rsplit("/", 1)[0] for part in found.parts}
             else:
                 attempts.setdefault(path.rsplit("/", 1)[0], []).append(entry)
         now = time.time()
         for prefix, files in sorted(attempts.items()):
             newest = max(entry["LastModified"].timestamp() for entry in files)
-            if prefix not in owned and now - newest >= older_than_s:
+            if prefix not in owned and prefix.rsplit("/", 1)[0] not in unknown and now - newest >= older_than_s:
                 yield Orphan(f"s3://{prefix}/", len(files), sum(entry["size"] for entry in files))
 
     def remove(self, orphan: Orphan) -> None:
