@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from flight_server import telemetry
+
 pytest_plugins = sorted(f"tests.{path.stem}" for path in Path(__file__).parent.glob("fix_*.py"))
 # Fixtures import one another: all must be known before the first is imported.
 pytest.register_assert_rewrite(*pytest_plugins)
@@ -12,3 +14,6 @@ pytest.register_assert_rewrite(*pytest_plugins)
 # Shared cores make single examples slow now and then; the fixtures that properties use are made once a session.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("tests")
+
+# Tests read standard output; the log has its place on standard error, and only what is wrong is worth it there.
+telemetry.configure("console", "warning")

@@ -96,7 +96,7 @@ def _parquet(file: pa.NativeFile, _path: Path) -> Source:
             read += batch.num_rows
             yield batch
 
-    return Source(parquet.schema_arrow, False, batches(), lambda: read / rows)
+    return Source(parquet.schema_arrow, False, _validated(batches()), lambda: read / rows)
 
 
 def _ipc(file: pa.NativeFile, path: Path) -> Source:
@@ -120,7 +120,7 @@ def _ipc(file: pa.NativeFile, path: Path) -> Source:
 
 
 def _validated(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """IPC buffers are used as they stand in the file: wrong offsets would read other memory."""
+    """Refuse text that is no UTF-8, and IPC offsets that point outside their buffer; reading alone checks neither."""
     for batch in batches:
         batch.validate(full=True)
         yield batch

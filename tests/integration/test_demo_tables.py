@@ -198,6 +198,11 @@ def test_a_second_build_does_nothing_and_at_once(demo_catalog: Catalog) -> None:
     assert {name: find_table(demo_catalog, name).metadata_location for name in demo.TABLES} == before
 
 
+def test_a_second_build_does_not_need_the_source(demo_catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bokeh_sampledata", None)
+    assert demo.build(demo_catalog, DDL) == {}
+
+
 def test_an_interrupted_build_is_finished(catalog: Catalog) -> None:
     said: list[str] = []
 
