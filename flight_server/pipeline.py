@@ -12,11 +12,12 @@ import pyarrow as pa
 from flight_server.config import Limits
 from flight_server.datasets.params import resolve
 from flight_server.datasets.registry import Registry
-from flight_server.errors import Denied, InvalidRequest, Unsupported
+from flight_server.errors import ContractViolated, DatasetError, Denied, EngineFailed, InvalidRequest, Unsupported
 from flight_server.model import Bounds, Caller, Dataset, Engine, EngineName, Execution, Plan, Request, StoredResult
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import moment
 from flight_server.results.contract import conform
+from flight_server.telemetry import log
 
 # The role that may choose the engine with `_engine`; without authentication everybody has it.
 ENGINE_ROLE = "operator"
@@ -50,13 +51,13 @@ class Pipeline:
 
     def describe(self, request: Request, caller: Caller) -> Dataset:
         """The dataset that a request names, for its contract. Touches no engine and checks no parameter."""
-        if request.sql is not None:
-            raise Unsupported("unsupported", "SQL of one's own is not served here; ask for a dataset")
-        return self.registry.get(request.dataset, request.version, caller)
+        return self._dataset(self.registry, request, caller)
 
     def plan(self, request: Request, caller: Caller) -> Plan:
         """How the request will be answered: validated, pinned, priced. Runs nothing."""
-        dataset = self.describe(request, caller)
+        # Read once: a reload in between must not join a dataset with the policies of another state.
+        registry = self.registry
+        dataset = self._dataset(registry, request, caller)
         if request.contract not in (None, dataset.digest):
             raise InvalidRequest("expired-ticket", f"{dataset.name} has changed since the ticket was issued; ask again")
         plan = self._planner.plan(
@@ -66,8 +67,14 @@ class Pipeline:
             self._bounds(dataset),
             moment(request.as_of) if request.as_of is not None else None,
             request.pins,
+            caller,
+            registry.policies,
         )
         return replace(plan, cache=self._cached(plan))
+
+    def policy_problems(self, registry: Registry) -> list[DatasetError]:
+        """What is wrong with the policies of a registry, held against the tables as they are now."""
+        return self._planner.policy_problems(registry.policies)
 
     def stored(self, plan: Plan) -> StoredResult | None:
         """The stored result of an equal plan, whose rows and bytes are known before it runs."""
@@ -76,7 +83,14 @@ class Pipeline:
     def answer(self, plan: Plan) -> Answer:
         """Start the plan's engine. The caller of this closes `Answer.execution`, whatever happens."""
         execution = self._engines[plan.engine].start(plan)
-        return Answer(plan, execution, conform(plan.dataset, execution.batches(), plan.bounds.rows))
+        batches = conform(plan.dataset, execution.batches(), plan.bounds.rows)
+        return Answer(plan, execution, _reticent(execution, batches) if plan.policies else batches)
+
+    @staticmethod
+    def _dataset(registry: Registry, request: Request, caller: Caller) -> Dataset:
+        if request.sql is not None:
+            raise Unsupported("unsupported", "SQL of one's own is not served here; ask for a dataset")
+        return registry.get(request.dataset, request.version, caller)
 
     def _cached(self, plan: Plan) -> Literal["hit", "miss", "off"]:
         if plan.engine == "duckdb" or plan.dataset.cache.mode == "off":
@@ -103,3 +117,18 @@ class Pipeline:
             scan_bytes=said.max_scan_bytes,
             cost_usd=said.max_cost_usd,
         )
+
+
+def _reticent(execution: Execution, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches, without the engine's reason where it fails.
+
+    Engines evaluate a query's own terms before a policy's when that is cheaper, and quote the value that they fail at:
+    it can be one that the caller may not see. The same holds for values that do not fit the contract.
+    """
+    try:
+        yield from batches
+    except (EngineFailed, ContractViolated) as error:
+        log.error("reason_withheld", code=error.code, message=error.message, query_id=execution.stats.query_id)
+        query = f" (query {execution.stats.query_id})" if execution.stats.query_id else ""
+        message = f"the query failed{query}; row policies hold here, so the reason is in the server's log only"
+        raise type(error)(message) from None

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from flight_server.cli.options import ConfigFile
 from flight_server import server
+from flight_server.cli.options import ConfigFile
 from flight_server.config import Config, load
 from flight_server.model import ANONYMOUS
 from flight_server.plan.planner import Planner

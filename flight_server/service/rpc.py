@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -15,15 +15,15 @@ import pyarrow.flight as flight
 
 from flight_server.config import Config
 from flight_server.datasets.describe import contract_json
-from flight_server.errors import Error, InvalidRequest, ServerError, Unsupported, nearest
-from flight_server.model import Dataset, Plan, Request, plan_json
+from flight_server.errors import InvalidRequest, Unsupported, nearest
+from flight_server.model import Dataset, Plan, Request, plan_json, to_json
 from flight_server.pipeline import Answer, Pipeline
-from flight_server.service import calls, descriptors, status
-from flight_server.service.auth import caller_of
-from flight_server.service.calls import Call, CallFactory, Calls
+from flight_server.service import calls, descriptors, tls
+from flight_server.service.audit import Audit
+from flight_server.service.auth import Authentication
+from flight_server.service.calls import Call, CallFactory, Calls, caller_of
 from flight_server.service.descriptors import Tickets
 from flight_server.service.streams import Prefetch, stream
-from flight_server.telemetry import log
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -42,10 +42,13 @@ def _rpc(
     def wrapped(self: FlightService, context: flight.ServerCallContext, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         call = _call(context)
         try:
+            if call.caller is None:
+                # No header said it, so the client's certificate does; only here is its name known.
+                call.identified(self.authentication.certificate(context.peer_identity().decode(errors="replace")))
             self.calls.enter(call)
             result = method(self, context, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - the RPC wrapper: everything is reported, nothing leaks
-            raise _wire(error, call) from None
+            raise calls.wire(error, call) from None
         # A stream ends after its method: `_batches` says how.
         if call.outcome.method != "DoGet":
             call.outcome.code = "ok"
@@ -57,13 +60,29 @@ def _rpc(
 class FlightService(flight.FlightServerBase):
     """Serves a Pipeline over Arrow Flight. Listens from construction on; `serve` blocks until `shutdown`."""
 
-    def __init__(self, location: str, pipeline: Pipeline, config: Config, tickets: Tickets) -> None:
+    def __init__(
+        self,
+        location: str,
+        pipeline: Pipeline,
+        config: Config,
+        tickets: Tickets,
+        authentication: Authentication,
+        audit: Audit,
+    ) -> None:
+        self.authentication = authentication
+        self.audit = audit
         self.calls = Calls(config.limits)
         self._pipeline = pipeline
         self._tickets = tickets
         self._body_max = config.limits.request_bytes_max
         self._heartbeat_s = config.server.heartbeat_s
-        super().__init__(location, middleware={calls.NAME: CallFactory(self.calls)})
+        super().__init__(
+            location,
+            # With a handler the certificate's name is lost, without one there is no Handshake (docs/security.md).
+            auth_handler=None if authentication.by_certificate else calls.HandshakeHandler(),
+            middleware={calls.NAME: CallFactory(self.calls, authentication, audit)},
+            **tls.options(config.tls),
+        )
 
     @_rpc
     def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> Iterator[flight.FlightInfo]:
@@ -140,10 +159,12 @@ class FlightService(flight.FlightServerBase):
     def _plan(self, context: flight.ServerCallContext, request: Request) -> Plan:
         caller = caller_of(context)
         outcome = _call(context).outcome
-        outcome.caller, outcome.dataset = caller.name, request.dataset[:80]
+        outcome.dataset, outcome.params = request.dataset[:80], calls.digest(request.params)
         plan = self._pipeline.plan(request, caller)
         outcome.known, outcome.fingerprint = plan.dataset.name, plan.fingerprint
         outcome.engine, outcome.cache = plan.engine, plan.cache
+        outcome.params = calls.digest({name: to_json(value) for name, value in plan.params.items()})
+        outcome.policies = tuple(each.name for each in plan.policies)
         return plan
 
     def _batches(self, context: flight.ServerCallContext, call: Call, answer: Answer) -> Iterator[pa.RecordBatch]:
@@ -172,7 +193,7 @@ class FlightService(flight.FlightServerBase):
                 outcome.code = "ok"
                 _add_trailers(context, answer, outcome)
         except Exception as error:  # noqa: BLE001 - the RPC wrapper's other half: a stream outlives its method
-            raise _wire(error, call) from None
+            raise calls.wire(error, call) from None
 
     def _describe(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
         found = descriptors.decode_object(body, self._body_max, ["dataset", "version"])
@@ -185,7 +206,7 @@ class FlightService(flight.FlightServerBase):
 
     def _explain(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
         plan = self._plan(context, descriptors.decode(body, self._body_max))
-        return {**plan_json(plan), "sql": plan.bound_sql, "row_filters": []}
+        return {**plan_json(plan), "sql": plan.bound_sql, "row_filters": [asdict(each) for each in plan.policies]}
 
     @staticmethod
     def _listed(dataset: Dataset) -> flight.FlightInfo:
@@ -217,16 +238,3 @@ def _add_trailers(context: flight.ServerCallContext, answer: Answer, outcome: ca
     }
     for name, value in trailers.items():
         context.add_trailer(f"x-athena-flight-{name}", str(value))
-
-
-def _wire(error: BaseException, call: Call) -> Exception:
-    if isinstance(error, Error):
-        call.outcome.code = error.code
-        if isinstance(error, ServerError):
-            log.error("request_failed", code=error.code, message=error.message, dataset=call.outcome.dataset)
-        return status.to_wire(error)
-    # Nobody expected this: the client gets an id, the log what happened.
-    incident = uuid.uuid4().hex[:12]
-    call.outcome.code = "internal"
-    log.error("internal_error", incident=incident, method=call.outcome.method, exc_info=error)
-    return status.to_wire(ServerError("internal", f"the server failed; its log has the incident {incident}"))
