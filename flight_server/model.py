@@ -57,6 +57,8 @@ class Request:
     pins: Mapping[str, int | None] | None = None
     contract: str | None = None
     issued_engine: str | None = None
+    # From the ticket of a submitted query's result: the query's id.
+    submission: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ class Server:
         """Refuse new calls, let the running ones finish within the grace period, then end."""
         grace_s = self.config.server.grace_s if grace_s is None else grace_s
         self.flight.calls.drain(grace_s)
+        self.flight.submissions.close()
         self.flight.shutdown()
         self.http.close()
         for engine in self.engines.values():

@@ -33,8 +33,11 @@ class Tickets:
         self._secret = secret
         self._ttl_s = ttl_s
 
-    def issue(self, plan: Plan) -> tuple[bytes, float]:
-        """A ticket for exactly this plan (resolved values, pinned snapshots), and the epoch second it expires."""
+    def issue(self, plan: Plan, submission: str | None = None) -> tuple[bytes, float]:
+        """A ticket for exactly this plan (resolved values, pinned snapshots), and the epoch second it expires.
+
+        With `submission`, for the kept result of that submitted query.
+        """
         # Whole seconds, rounded down, so that the ticket never says more than the endpoint's expiration.
         expires = float(int(time.time() + self._ttl_s))
         payload = {
@@ -46,6 +49,8 @@ class Tickets:
             "contract": plan.dataset.digest,
             "expires": expires,
         }
+        if submission is not None:
+            payload["submission"] = submission
         body = base64.urlsafe_b64encode(json.dumps(payload, separators=(",", ":")).encode())
         return _PREFIX + body + b"." + self._sign(body), expires
 
@@ -65,6 +70,7 @@ class Tickets:
             issued_engine=payload["engine"],
             pins=payload["pins"],
             contract=payload["contract"],
+            submission=payload.get("submission"),
         )
 
     def _sign(self, body: bytes) -> bytes:

@@ -7,7 +7,6 @@ that must not be null. Values are another matter (`fill.py`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from flight_server.datasets import query
 from flight_server.errors import DatasetError, InvalidRequest, TableError
 from flight_server.model import Column, Dataset, Limits, Materialize
 from flight_server.plan import allowed
+from flight_server.plan.dialect import nested
 from flight_server.plan.planner import qualified
 from flight_server.plan.scan import Tables, sql_schema, sql_type
 from flight_server.tables.conform import check_columns
@@ -90,7 +90,7 @@ def check_output(source: Dataset, target: Table, tables: Tables) -> None:
     """
     names = {allowed.table_name(table) for table in allowed.tables(source.tree)}
     schemas = {name: sql_schema(tables.pin(name).schema) for name in names}
-    tree = annotate_types(qualified(source.tree, schemas), schema=_nested(schemas), dialect="athena")
+    tree = annotate_types(qualified(source.tree, schemas), schema=nested(schemas), dialect="athena")
     assert isinstance(tree, exp.Query)  # noqa: S101 - annotating keeps the kind
     for item in tree.selects:
         column = target.schema().find_field(item.alias_or_name, case_sensitive=False)
@@ -121,11 +121,3 @@ def _columns(tree: exp.Query, schema: Schema) -> tuple[Column, ...]:
     arrow = schema_to_pyarrow(schema, include_field_ids=False)
     fields = [arrow.field(item.alias_or_name) for item in tree.selects]
     return tuple(Column(field.name, field.type, field.nullable) for field in fields)
-
-
-def _nested(schemas: Mapping[str, Mapping[str, str]]) -> dict[str, object]:
-    databases: dict[str, dict[str, Mapping[str, str]]] = {}
-    for name, columns in schemas.items():
-        database, _, table = name.partition(".")
-        databases.setdefault(database, {})[table] = columns
-    return dict(databases)
