@@ -144,6 +144,8 @@ class Store:
     def remove(self, orphan: Orphan) -> bool:
         """Remove an orphan's files. False, and nothing removed, when a result has come to name them meanwhile."""
         prefix = orphan.uri.removeprefix("s3://").rstrip("/")
+        # What the listing has not seen, s3fs takes for missing.
+        self._fs.invalidate_cache()
         if prefix in self._owned(prefix.split("/")[-2]):
             return False
         self._remove(prefix, recursive=True)

@@ -97,7 +97,7 @@ def test_files_younger_than_the_age_stay(
 def test_what_is_not_of_the_store_stays(
     config: Config, aws: LocalAws, sweep: Sweep, days_later: Callable[[float], None]
 ) -> None:
-    """Athena's own manifests, where the work group writes into the same prefix, and whatever else somebody put there."""
+    """Athena's own manifests, where the work group writes into the same prefix, and what else somebody put there."""
     others = ["q-manifest.csv", "q.metadata", "ab/readme", "locked/x.json", f"ab/{FINGERPRINT}/file", "a/b/c/d/e"]
     for name in others:
         put(aws, f"{config.athena.results}/{name}")
