@@ -140,10 +140,7 @@ class Planner:
         )
 
     def _scans(
-        self,
-        tree: exp.Query,
-        pinned: Mapping[str, PinnedTable],
-        held: Mapping[str, policies.TablePolicies],
+        self, tree: exp.Query, pinned: Mapping[str, PinnedTable], held: Mapping[str, policies.TablePolicies]
     ) -> dict[str, list[FileSet]]:
         scans: dict[str, list[FileSet]] = {}
         for node in allowed.tables(tree):

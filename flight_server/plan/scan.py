@@ -28,6 +28,11 @@ _TABLES_MAX = 200
 _FILE_LISTS_MAX = 1000
 
 
+# A property of a table that is refilled in more than one commit: the snapshot that is read meanwhile, instead of the
+# current one (tables/materialize.py).
+PUBLISHED = "athena-flight.published-snapshot"
+
+
 @dataclass(frozen=True, slots=True)
 class PinnedTable:
     """A table as one plan sees it: the pin, its schema at that snapshot, and the handle to its manifests."""
@@ -60,13 +65,14 @@ class Tables:
         self._files: OrderedDict[tuple[str, int, str, tuple[str, ...]], FileSet] = OrderedDict()
 
     def pin(self, name: str, as_of: datetime | None = None, snapshot: int | None = None) -> PinnedTable:
-        """The table `database.table` at its current snapshot, at a moment, or at a given snapshot.
+        """The table `database.table` at its published or else current snapshot, at a moment, or at a given snapshot.
 
         Raises NotFound (unknown-pin) where the table has no snapshot so old, InvalidRequest (expired-ticket) where
-        the given snapshot has been expired, ServerError (internal) where there is no such table.
+        the given snapshot has been expired, ServerError (internal) where there is no such table, or where its published
+        snapshot is gone.
         """
         table = self._current(name)
-        current = table.metadata.current_snapshot_id
+        current = published(table) or table.metadata.current_snapshot_id
         if as_of is not None:
             moment = table.snapshot_as_of_timestamp(int(as_of.timestamp() * 1000))
             if moment is None:
@@ -77,8 +83,11 @@ class Tables:
                 raise InvalidRequest("expired-ticket", f"{name} no longer has the snapshot of this ticket; ask again")
             current = snapshot
         found = table.snapshot_by_id(current) if current is not None else None
+        if current is not None and found is None:
+            raise ServerError("internal", f"the published snapshot {current} of {name} is gone; materialize it again")
         schema_id = table.metadata.current_schema_id
-        if found is not None and found.schema_id is not None and (as_of is not None or snapshot is not None):
+        asked = as_of is not None or snapshot is not None or current != table.metadata.current_snapshot_id
+        if found is not None and found.schema_id is not None and asked:
             schema_id = found.schema_id
         return PinnedTable(
             TablePin(name, current, schema_id, table.metadata_location), table.schemas()[schema_id], table
@@ -138,6 +147,12 @@ class Tables:
             while len(self._files) > _FILE_LISTS_MAX:
                 self._files.popitem(last=False)
         return files
+
+
+def published(table: Table) -> int | None:
+    """The snapshot that the table's readers are given instead of the current one, where one has been named."""
+    found = table.properties.get(PUBLISHED)
+    return int(found) if found else None
 
 
 def estimate(scans: Mapping[str, list[FileSet]], usd_per_tb: float, bytes_min: int) -> Estimate:
