@@ -12,8 +12,8 @@ import pytest
 from flight_server.errors import EngineFailed, Unavailable
 from tests.fakes.athena import AWS_RATES
 from tests.fakes.aws import LocalAws
-from tests.fix_lake import ROWS
 from tests.fix_served import IDS, LOOSE, Lab, Labs, in_background
+from tests.lake import ROWS
 from tests.waiting import until
 
 # 100 queries on a busy machine of two cores take a while; nothing here depends on how long.
