@@ -21,6 +21,8 @@ from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
 
 # Load order matters: iceberg needs avro for its manifests, and both read through httpfs for s3:// warehouses.
 _EXTENSIONS = ("icu", "httpfs", "avro", "iceberg")
+# Pause between two interrupts of a query that is being cancelled.
+_INTERRUPT_S = 0.02
 
 
 class DuckDBEngine:
@@ -110,18 +112,17 @@ class DuckDBExecution:
             raise EngineFailed(f"DuckDB: {_reason(error)}") from error
 
     def cancel(self) -> None:
+        """Stop the query and wait until DuckDB has let go of it, which takes milliseconds."""
         self._cancelled.set()
-        self._cursor.interrupt()
+        # DuckDB forgets an interrupt that comes just before a query or a fetch starts: repeat it until it is heard.
+        while not self._in_use.acquire(timeout=_INTERRUPT_S):
+            self._cursor.interrupt()
+        self._in_use.release()
 
     def close(self) -> None:
         self.cancel()
-        # An interrupt between two vectors is seen at once; one that comes before the query starts is lost: repeat it.
-        while not self._in_use.acquire(timeout=0.02):
-            self._cursor.interrupt()
-        try:
+        with self._in_use:
             self._cursor.close()
-        finally:
-            self._in_use.release()
 
     @property
     def stats(self) -> ExecutionStats:
