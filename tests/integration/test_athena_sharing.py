@@ -12,7 +12,7 @@ import pytest
 from flight_server.errors import EngineFailed, Unavailable
 from tests.fakes.athena import AWS_RATES
 from tests.fakes.aws import LocalAws
-from tests.fix_lake import ROWS
+from tests.lake import ROWS
 from tests.fix_served import IDS, LOOSE, Lab, Labs, in_background
 from tests.waiting import until
 
