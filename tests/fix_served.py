@@ -54,13 +54,13 @@ class Lab:
     engines: dict[EngineName, Engine]
     pipeline: Pipeline
 
-    def plan(self, name: str, engine: str = "athena", as_of: str | None = None, **params: object) -> Plan:
+    def plan(self, name: str, engine: str = "athena", as_of: str | None = None, **params: Any) -> Plan:
         return self.pipeline.plan(Request(name, params, as_of=as_of, engine=engine), ANONYMOUS)
 
     def start(self, plan: Plan) -> Answer:
         return self.pipeline.answer(plan)
 
-    def ask(self, name: str, engine: str = "athena", **params: object) -> pa.Table:
+    def ask(self, name: str, engine: str = "athena", **params: Any) -> pa.Table:
         """All rows, with the contract's schema."""
         return self.collect(self.plan(name, engine, **params))
 
@@ -96,7 +96,7 @@ def settings(local: LocalAws, datasets: Path, **sections: dict[str, Any]) -> con
         "athena": {"results": f"s3://{local.bucket}/flight/{uuid.uuid4().hex[:8]}"},
     }
     merged = {name: {**said.get(name, {}), **sections.get(name, {})} for name in {*said, *sections}}
-    return config.load(**merged)
+    return config.load(None, **merged)
 
 
 def open_lab(found: config.Config) -> Lab:
