@@ -179,6 +179,14 @@ class Results(_Section):
     )
 
 
+class Lock(_Section):
+    """The lock that keeps two jobs off the same table."""
+
+    age_s: float = Field(
+        14_400.0, gt=0, description="Age at which a lock is taken over; Athena's longest DML time-out is 240 min."
+    )
+
+
 class Limits(_Section):
     """Bounds that hold for every request, whatever its dataset says."""
 
@@ -196,6 +204,19 @@ class Limits(_Section):
         description="Free bytes of the temporary disk below which the server is not ready.",
     )
     batch_bytes_max: int = Field(8 << 20, ge=65_536, description="Bytes of one batch; Go clients refuse 16 MiB.")
+
+
+class Submitted(_Section):
+    """Queries that run without anybody waiting for them, and their results."""
+
+    queries_max: int = Field(200, ge=1, description="Submitted queries kept at once; past it `busy`.")
+    running_max: int = Field(2, ge=1, description="Submitted queries that run at once; people who wait go before them.")
+    bytes_max: int = Field(
+        10_000_000_000,
+        ge=1 << 20,
+        description="Disk for results of the embedded engine; a quarter of a small task's disk.",
+    )
+    ttl_s: float = Field(3600.0, gt=0, description="How long a query that has ended is kept: as long as a ticket.")
 
 
 class Cost(_Section):
@@ -229,7 +250,9 @@ class Config(BaseSettings):
     duckdb: DuckDB = DuckDB()
     athena: Athena = Athena()
     results: Results = Results()
+    lock: Lock = Lock()
     limits: Limits = Limits()
+    submitted: Submitted = Submitted()
     cost: Cost = Cost()
     log: Log = Log()
 

@@ -57,6 +57,8 @@ class Request:
     pins: Mapping[str, int | None] | None = None
     contract: str | None = None
     issued_engine: str | None = None
+    # From the ticket of a submitted query's result: the query's id.
+    submission: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,11 +351,12 @@ class ExecutionStats:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One Parquet object of a stored result: `bucket/key`, and rows and bytes as its footer says."""
+    """One Parquet object of a stored result: `bucket/key`, rows and bytes as its footer says, S3's tag of it."""
 
     path: str
     rows: int
     bytes: int
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)

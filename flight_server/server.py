@@ -45,6 +45,8 @@ from flight_server.telemetry import log, metrics
 
 # A connection is made or refused in this time; a read of a few MiB that takes longer is a broken one.
 _S3_CONNECT_S, _S3_REQUEST_S = 5, 30
+# Athena's calls answer within a second; the default of a minute would hold up the one poller for all queries.
+_ATHENA_CONNECT_S, _ATHENA_READ_S = 5, 10
 
 
 @dataclass
@@ -70,6 +72,7 @@ class Server:
         """Refuse new calls, let the running ones finish within the grace period, then end."""
         grace_s = self.config.server.grace_s if grace_s is None else grace_s
         self.flight.calls.drain(grace_s)
+        self.flight.submissions.close()
         self.flight.shutdown()
         self.http.close()
         for engine in self.engines.values():
@@ -200,7 +203,12 @@ def build_athena(config: Config) -> AthenaEngine:
     client = session.client(
         "athena",
         endpoint_url=config.aws.athena_endpoint,
-        config=BotoConfig(retries={"mode": "standard", "total_max_attempts": 3}, max_pool_connections=32),
+        config=BotoConfig(
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=32,
+            connect_timeout=_ATHENA_CONNECT_S,
+            read_timeout=_ATHENA_READ_S,
+        ),
     )
     return AthenaEngine(client, build_store(config), config.athena, config.cost)
 

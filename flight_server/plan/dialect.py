@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import sqlglot
 from sqlglot import exp
 from sqlglot.optimizer.annotate_types import annotate_types
 
 from flight_server.model import Dataset, TablePin
 from flight_server.plan import allowed, carriers
+
+# database.table → column → Athena type.
+Schemas = Mapping[str, Mapping[str, str]]
 
 
 def canonical(tree: exp.Query) -> str:
@@ -20,28 +24,45 @@ def canonical(tree: exp.Query) -> str:
     return tree.sql("athena", identify=True, comments=False)
 
 
-def to_athena(tree: exp.Query, pins: Mapping[str, TablePin], dataset: Dataset) -> str:
+def to_athena(tree: exp.Query, pins: Mapping[str, TablePin], schemas: Schemas, dataset: Dataset) -> str:
     """The Athena text, ready to be put into UNLOAD: every type in a carrier that Hive can write, ordered outside.
 
-    A table that was never written to has no version to name and no rows.
+    `tree` must be qualified. A table that was never written to has no version to name and no rows.
     """
-    pinned = annotate_types(tree.copy(), dialect="athena")
+    pinned = _typed(tree, schemas)
     sql_types = {item.alias_or_name: item.type.sql("athena") for item in pinned.selects if item.type}
-    if not pinned.args.get("limit") and not pinned.args.get("offset"):
+    return carriers.project(_at_versions(pinned, pins), dataset.columns, sql_types, dataset.sorted)
+
+
+def to_insert(bound_sql: str, pins: Mapping[str, TablePin], table: str) -> str:
+    """The Athena statement that appends the rows of a bound query (`canonical`'s text) to `database.table`."""
+    tree = sqlglot.parse_one(bound_sql, read="athena")
+    assert isinstance(tree, exp.Query)  # noqa: S101 - printed from one
+    columns = ", ".join(carriers.quoted(item.alias_or_name) for item in tree.selects)
+    return f"INSERT INTO {table_sql(table)} ({columns}) {_at_versions(tree, pins)}"
+
+
+def table_sql(table: str) -> str:
+    """`"database"."table"` as Athena's DML writes it."""
+    return ".".join(carriers.quoted(part) for part in table.split("."))
+
+
+def _at_versions(tree: exp.Query, pins: Mapping[str, TablePin]) -> str:
+    """The text of `tree`, which is changed: every table at its pin, no ORDER BY where it means nothing."""
+    if not tree.args.get("limit") and not tree.args.get("offset"):
         # Athena drops the ORDER BY of a subquery; without a LIMIT it means nothing there.
-        pinned.set("order", None)
-    for table in allowed.tables(pinned):
+        tree.set("order", None)
+    for table in allowed.tables(tree):
         snapshot = pins[allowed.table_name(table)].snapshot_id
         if snapshot is not None:
             version = exp.Version(this="VERSION", expression=exp.Literal.number(snapshot), kind="AS OF")
             table.set("version", version)
-    query = pinned.sql("athena", identify=True, comments=False)
-    return carriers.project(query, dataset.columns, sql_types, dataset.sorted)
+    return tree.sql("athena", identify=True, comments=False)
 
 
-def to_duckdb(tree: exp.Query, pins: Mapping[str, TablePin]) -> str:
+def to_duckdb(tree: exp.Query, pins: Mapping[str, TablePin], schemas: Schemas) -> str:
     """The DuckDB text. `tree` must be qualified, or integer division cannot be told from the other kind."""
-    pinned = annotate_types(tree.copy(), dialect="athena")
+    pinned = _typed(tree, schemas)
     for table in list(allowed.tables(pinned)):
         table.replace(_iceberg_scan(table, pins[allowed.table_name(table)]))
     for unnest in list(pinned.find_all(exp.Unnest)):
@@ -51,6 +72,20 @@ def to_duckdb(tree: exp.Query, pins: Mapping[str, TablePin]) -> str:
         if _is_integer(node.left) and _is_integer(node.right):
             node.replace(exp.IntDiv(this=node.left.copy(), expression=node.right.copy()))
     return pinned.sql("duckdb", identify=True, comments=False)
+
+
+def nested(schemas: Schemas) -> dict[str, object]:
+    """The schemas as sqlglot takes them: database → table → column → type."""
+    databases: dict[str, dict[str, Mapping[str, str]]] = {}
+    for name, columns in schemas.items():
+        database, _, table = name.partition(".")
+        databases.setdefault(database, {})[table] = columns
+    return dict(databases)
+
+
+def _typed(tree: exp.Query, schemas: Schemas) -> exp.Query:
+    """A copy of the tree in which every node knows its type, from the columns of the tables upwards."""
+    return annotate_types(tree.copy(), schema=nested(schemas), dialect="athena")
 
 
 def _iceberg_scan(table: exp.Table, pin: TablePin) -> exp.Table:
@@ -75,7 +110,9 @@ def _unnest(node: exp.Unnest) -> exp.Subquery:
             values += [exp.Anonymous(this=f"map_{part}", expressions=[value.copy()]) for part in ("keys", "values")]
         else:
             values.append(value.copy())
-    if node.args.get("offset"):
+    if offset := node.args.get("offset"):
+        # The parser takes the name of the ordinal out of the alias's columns.
+        names += [offset] if names and isinstance(offset, exp.Identifier) else []
         longest = exp.Greatest(this=_length(values[0]), expressions=[_length(v) for v in values[1:]])
         values.append(exp.Anonymous(this="generate_series", expressions=[exp.Literal.number(1), longest]))
     columns: list[exp.Expr] = [

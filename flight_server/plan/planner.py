@@ -6,12 +6,10 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
 
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
-from sqlglot.optimizer.qualify import qualify
 
 from flight_server.config import Cost
 from flight_server.errors import DatasetError, InvalidRequest, ServerError
@@ -27,7 +25,9 @@ from flight_server.model import (
     TablePin,
     Value,
 )
-from flight_server.plan import allowed, bind, dialect, policies, scan
+from flight_server.plan import allowed, bind, dialect, fitting, policies, scan
+from flight_server.plan.dialect import Schemas
+from flight_server.plan.qualify import qualified, sql_schema
 from flight_server.plan.scan import FileSet, PinnedTable, Tables
 
 # Changes with every change of what a fingerprint means, so that no stored result of an older server is served.
@@ -41,9 +41,12 @@ _PLANS_MAX = 2000
 class Planner:
     """Turns a dataset and typed values into a Plan. Remembers plans and qualified trees, both bounded."""
 
-    def __init__(self, tables: Tables, cost: Cost) -> None:
+    def __init__(
+        self, tables: Tables, cost: Cost, today: Callable[[], date] = lambda: datetime.now(UTC).date()
+    ) -> None:
         self._tables = tables
         self._cost = cost
+        self._today = today
         self._lock = threading.Lock()
         self._plans: OrderedDict[object, Plan] = OrderedDict()
         self._trees: OrderedDict[tuple[str, tuple[tuple[str, int], ...]], exp.Query] = OrderedDict()
@@ -88,7 +91,7 @@ class Planner:
 
         def columns_of(name: str) -> Mapping[str, str] | None:
             try:
-                return scan.sql_schema(self._tables.pin(name).schema)
+                return sql_schema(self._tables.pin(name).schema)
             except ServerError:
                 return None
 
@@ -106,21 +109,27 @@ class Planner:
     ) -> Plan:
         pins = {name: table.pin for name, table in pinned.items()}
         tree, dropped = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
-        scans: dict[str, list[FileSet]] = {}
-        for node in allowed.tables(tree):
-            name = allowed.table_name(node)
-            guard = held.get(name, policies.TablePolicies())
-            scans.setdefault(name, []).append(self._tables.files(pinned[name], node, guard.masked, guard.reads))
-        schemas = {name: scan.sql_schema(pinned[name].schema) for name in held}
+        scans = self._scans(tree, pinned, held)
+        estimate = self._estimate(scans)
+        over = _over(bounds, estimate)
+        if over is not None:
+            said, limit = over
+            hint = fitting.advice(
+                dataset, values, self._today(), lambda other: self._fits(dataset, other, bounds, pinned, held), limit
+            )
+            raise InvalidRequest("scan-limit", f"{dataset.name} {said}; {hint}")
+        schemas = _schemas(pinned)
         applied = policies.put_around_scans(tree, held, schemas, caller)
-        estimate = scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
-        _check_cost(dataset, bounds, estimate)
         bound_sql = dialect.canonical(tree)
+        if engine == "duckdb":
+            sql = dialect.to_duckdb(tree, pins, schemas)
+        else:
+            sql = dialect.to_athena(tree, pins, schemas, dataset)
         return Plan(
             dataset=dataset,
             params=values,
             engine=engine,
-            sql=dialect.to_duckdb(tree, pins) if engine == "duckdb" else dialect.to_athena(tree, pins, dataset),
+            sql=sql,
             bound_sql=bound_sql,
             dropped=dropped,
             pins=tuple(pins[name] for name in sorted(pins)),
@@ -129,6 +138,30 @@ class Planner:
             bounds=bounds,
             policies=applied,
         )
+
+    def _scans(
+        self, tree: exp.Query, pinned: Mapping[str, PinnedTable], held: Mapping[str, policies.TablePolicies]
+    ) -> dict[str, list[FileSet]]:
+        scans: dict[str, list[FileSet]] = {}
+        for node in allowed.tables(tree):
+            name = allowed.table_name(node)
+            guard = held.get(name, policies.TablePolicies())
+            scans.setdefault(name, []).append(self._tables.files(pinned[name], node, guard.masked, guard.reads))
+        return scans
+
+    def _estimate(self, scans: Mapping[str, list[FileSet]]) -> Estimate:
+        return scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
+
+    def _fits(
+        self,
+        dataset: Dataset,
+        values: Mapping[str, Value],
+        bounds: Bounds,
+        pinned: Mapping[str, PinnedTable],
+        held: Mapping[str, policies.TablePolicies],
+    ) -> bool:
+        tree, _ = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
+        return _over(bounds, self._estimate(self._scans(tree, pinned, held))) is None
 
     def _pin(
         self, dataset: Dataset, as_of: datetime | None, snapshots: Mapping[str, int | None] | None
@@ -141,8 +174,7 @@ class Planner:
         with self._lock:
             tree = self._trees.get(key)
         if tree is None:
-            schemas = {name: scan.sql_schema(table.schema) for name, table in pinned.items()}
-            tree = qualified(dataset.tree, schemas)
+            tree = qualified(dataset.tree, _schemas(pinned))
             with self._lock:
                 self._trees[key] = tree
                 while len(self._trees) > _TREES_MAX:
@@ -150,36 +182,17 @@ class Planner:
         return tree
 
 
-def qualified(tree: exp.Query, schemas: Mapping[str, Mapping[str, str]]) -> exp.Query:
-    """A copy of `tree` in which every column names its table. `schemas`: database.table → column → Athena type.
-
-    Raises InvalidRequest (sql-refused) that names a column which no table has.
-    """
-    nested: dict[str, object] = {}
-    databases: dict[str, dict[str, Mapping[str, str]]] = {}
-    for name, columns in schemas.items():
-        database, _, table = name.partition(".")
-        databases.setdefault(database, {})[table] = columns
-    nested.update(databases)
-    try:
-        found = qualify(tree.copy(), schema=nested, dialect="athena", quote_identifiers=False)
-    except SqlglotError as error:
-        raise InvalidRequest("sql-refused", str(error).splitlines()[0]) from error
-    assert isinstance(found, exp.Query)  # noqa: S101 - qualify keeps the kind of its input
-    return found
+def _schemas(pinned: Mapping[str, PinnedTable]) -> Schemas:
+    return {name: sql_schema(table.schema) for name, table in pinned.items()}
 
 
-def _check_cost(dataset: Dataset, bounds: Bounds, estimate: Estimate) -> None:
+def _over(bounds: Bounds, estimate: Estimate) -> tuple[str, str] | None:
+    """What the plan exceeds, and the name of that limit; None when it may run."""
     if bounds.scan_bytes is not None and estimate.bytes > bounds.scan_bytes:
-        raise InvalidRequest(
-            "scan-limit",
-            f"{dataset.name} would read {estimate.bytes:,} bytes and may read {bounds.scan_bytes:,}; ask for less",
-        )
+        return f"would read {estimate.bytes:,} bytes and may read {bounds.scan_bytes:,}", "max_scan"
     if bounds.cost_usd is not None and estimate.usd > bounds.cost_usd:
-        raise InvalidRequest(
-            "scan-limit",
-            f"{dataset.name} would cost ${estimate.usd:.4f} and may cost ${bounds.cost_usd:.4f}; ask for less",
-        )
+        return f"would cost ${estimate.usd:.4f} and may cost ${bounds.cost_usd:.4f}", "max_cost"
+    return None
 
 
 def _fingerprint(

@@ -9,21 +9,27 @@ Any replica can serve what any other made. Parts are read by manifest, never by 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+from botocore.exceptions import BotoCoreError, ClientError
 
-from flight_server.errors import EngineFailed
+from flight_server.errors import EngineFailed, ResultLost
 from flight_server.model import Part, Plan, StoredResult
 from flight_server.results.parts import PartReader
+from flight_server.telemetry import log
 
 _MANIFEST = "result.json"
 _MANIFEST_VERSION = 1
+_RESULT = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})/result\.json")
+_ATTEMPT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}/[^/]+/")
 # Manifests kept in memory: one is a few kB, and sparing the look into S3 makes a repeated question fast.
 _REMEMBERED_MAX = 1000
 
@@ -74,7 +80,7 @@ class Store:
     ) -> StoredResult:
         """Make what a query wrote a result: check the manifest's paths, look at every footer, write the manifest.
 
-        Raises EngineFailed for a path outside the attempt's prefix, a part that is missing or no Parquet.
+        Raises EngineFailed for a path outside the attempt's prefix, ResultLost for a part missing or no Parquet.
         """
         under = self.attempt_uri(fingerprint, attempt)
         for uri in uris:
@@ -83,7 +89,8 @@ class Store:
         parts = self._reader.inspect([uri.removeprefix("s3://") for uri in uris], cancelled)
         stored = StoredResult(fingerprint, query_id, tuple(parts), scanned_bytes, time.time())
         body = {"version": _MANIFEST_VERSION, **asdict(stored)}
-        self._fs.pipe_file(f"{self._prefix(fingerprint)}/{_MANIFEST}", json.dumps(body).encode())
+        with _translated():
+            self._fs.pipe_file(f"{self._prefix(fingerprint)}/{_MANIFEST}", json.dumps(body).encode())
         self._remember(stored)
         return stored
 
@@ -94,7 +101,11 @@ class Store:
 
     def read_lines(self, uri: str) -> list[str]:
         """The lines of a small text object, such as Athena's manifest of a query."""
-        text: str = self._fs.cat_file(uri.removeprefix("s3://")).decode()
+        try:
+            with _translated():
+                text: str = self._fs.cat_file(uri.removeprefix("s3://")).decode()
+        except FileNotFoundError as error:
+            raise ResultLost("its manifest is not there") from error
         return [line.strip().strip('"') for line in text.splitlines() if line.strip()]
 
     def forget(self, fingerprint: str) -> None:
@@ -108,24 +119,52 @@ class Store:
         self._remove(f"{self._prefix(fingerprint)}/{attempt}", recursive=True)
 
     def orphans(self, older_than_s: float) -> Iterator[Orphan]:
-        """Attempts that no result names and whose newest file is older than `older_than_s`."""
+        """Attempts that no result names and whose newest file is older than `older_than_s`.
+
+        Whatever else lies under the root is not ours and left alone: locks, and the manifests of Athena where the work
+        group writes them to the same place.
+        """
         attempts: dict[str, list[dict[str, Any]]] = {}
         owned: set[str] = set()
-        self._fs.invalidate_cache()
-        for path, entry in self._fs.find(self._root, detail=True).items():
-            if path.endswith(f"/{_MANIFEST}"):
-                found = self._load(path.split("/")[-2])
-                owned |= {part.path.rsplit("/", 1)[0] for part in (found.parts if found else ())}
-            else:
-                attempts.setdefault(path.rsplit("/", 1)[0], []).append(entry)
+        unknown: set[str] = set()
+        with _translated():
+            self._fs.invalidate_cache()
+            listed = self._fs.find(self._root, detail=True)
+        for path, entry in listed.items():
+            attempt = self._attempt_of(path)
+            if attempt is not None:
+                attempts.setdefault(attempt, []).append(entry)
+            elif found := _RESULT.fullmatch(path.removeprefix(f"{self._root}/")):
+                if self._load(found[1]) is None:
+                    # Of another version of this server, or being replaced just now: all of it may be in use.
+                    unknown.add(path.rsplit("/", 1)[0])
+                owned |= self._owned(found[1])
         now = time.time()
         for prefix, files in sorted(attempts.items()):
             newest = max(entry["LastModified"].timestamp() for entry in files)
-            if prefix not in owned and now - newest >= older_than_s:
+            if prefix not in owned and prefix.rsplit("/", 1)[0] not in unknown and now - newest >= older_than_s:
                 yield Orphan(f"s3://{prefix}/", len(files), sum(entry["size"] for entry in files))
 
-    def remove(self, orphan: Orphan) -> None:
-        self._remove(orphan.uri.removeprefix("s3://").rstrip("/"), recursive=True)
+    def remove(self, orphan: Orphan) -> bool:
+        """Remove an orphan's files. False, and nothing removed, when a result has come to name them meanwhile."""
+        prefix = orphan.uri.removeprefix("s3://").rstrip("/")
+        # What the listing has not seen, s3fs takes for missing.
+        self._fs.invalidate_cache()
+        if prefix in self._owned(prefix.split("/")[-2]):
+            return False
+        self._remove(prefix, recursive=True)
+        return True
+
+    def _owned(self, fingerprint: str) -> set[str]:
+        """The attempts that the result of a fingerprint reads from."""
+        found = self._load(fingerprint)
+        owned = {self._attempt_of(part.path) for part in (found.parts if found else ())}
+        return {attempt for attempt in owned if attempt is not None}
+
+    def _attempt_of(self, path: str) -> str | None:
+        """`<root>/ab/abcd…/<attempt>` of a file that a run of a query wrote; None for any other."""
+        found = _ATTEMPT.match(path.removeprefix(f"{self._root}/"))
+        return f"{self._root}/{found[0].rstrip('/')}" if found else None
 
     def _prefix(self, fingerprint: str) -> str:
         # Two characters first, so that listings and request rates spread over S3's partitions.
@@ -133,12 +172,18 @@ class Store:
 
     def _load(self, fingerprint: str) -> StoredResult | None:
         try:
-            body = json.loads(self._fs.cat_file(f"{self._prefix(fingerprint)}/{_MANIFEST}"))
+            with _translated():
+                text = self._fs.cat_file(f"{self._prefix(fingerprint)}/{_MANIFEST}")
         except FileNotFoundError:
             return None
-        if body.pop("version") != _MANIFEST_VERSION:
+        try:
+            body = json.loads(text)
+            if body.pop("version") != _MANIFEST_VERSION:
+                return None
+            return StoredResult(**{**body, "parts": tuple(Part(**part) for part in body["parts"])})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("result_manifest_unreadable", fingerprint=fingerprint, reason=str(error)[:200])
             return None
-        return StoredResult(**{**body, "parts": tuple(Part(**part) for part in body["parts"])})
 
     def _remember(self, stored: StoredResult) -> None:
         with self._lock:
@@ -147,8 +192,18 @@ class Store:
                 self._remembered.popitem(last=False)
 
     def _remove(self, path: str, *, recursive: bool = False) -> None:
-        self._fs.invalidate_cache()
-        try:
+        with suppress(FileNotFoundError), _translated():
+            self._fs.invalidate_cache()
             self._fs.rm(path, recursive=recursive)
-        except FileNotFoundError:
-            return
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """S3's errors as EngineFailed; FileNotFoundError passes, since only the caller knows what its absence means."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, BotoCoreError, ClientError) as error:
+        text = str(error) or type(error).__name__
+        raise EngineFailed(f"the result store cannot be used: {text.splitlines()[0][:200]}") from error

@@ -24,12 +24,17 @@ from flight_server.service.auth import Authentication
 from flight_server.service.calls import Call, CallFactory, Calls, caller_of
 from flight_server.service.descriptors import Tickets
 from flight_server.service.streams import Prefetch, stream
+from flight_server.service.submissions import Submissions
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _ACTIONS = {
     "describe": 'The contract of a dataset as JSON. Body: {"dataset": "daily_prices"}',
     "explain": "The plan of a request and the SQL that the engine would run, as JSON. Body: a request in JSON form",
+    "submit": "Start a query and return at once. Body: a request in JSON form",
+    "status": 'How a submitted query stands, as JSON. Body: {"id": "…"}',
+    "result": 'A FlightInfo for the result of a submitted query that succeeded. Body: {"id": "…"}',
+    "cancel": 'Stop a submitted query. Body: {"id": "…"}',
 }
 
 
@@ -72,6 +77,7 @@ class FlightService(flight.FlightServerBase):
         self.authentication = authentication
         self.audit = audit
         self.calls = Calls(config.limits)
+        self.submissions = Submissions(pipeline, config.submitted)
         self._pipeline = pipeline
         self._tickets = tickets
         self._body_max = config.limits.request_bytes_max
@@ -86,6 +92,7 @@ class FlightService(flight.FlightServerBase):
 
     @_rpc
     def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> Iterator[flight.FlightInfo]:
+        descriptors.check_size(criteria, self._body_max)
         glob = criteria.decode(errors="replace") or "*"
         found = [self._listed(dataset) for dataset in self._pipeline.registry.visible(caller_of(context), glob)]
         return iter(found)
@@ -102,31 +109,18 @@ class FlightService(flight.FlightServerBase):
         self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor
     ) -> flight.FlightInfo:
         plan = self._plan(context, self._asked(descriptor))
-        ticket, expires = self._tickets.issue(plan)
-        # No location: the ticket is good wherever the client is connected.
-        endpoint = flight.FlightEndpoint(
-            ticket, [], pa.scalar(datetime.fromtimestamp(expires, UTC), pa.timestamp("ns", "UTC"))
-        )
         stored = self._pipeline.stored(plan)
-        return flight.FlightInfo(
-            plan.dataset.schema,
-            descriptor,
-            [endpoint],
-            stored.rows if stored else -1,
-            stored.bytes if stored else -1,
-            ordered=bool(plan.dataset.sorted),
-            app_metadata=json.dumps(plan_json(plan)),
-        )
+        size = (stored.rows, stored.bytes) if stored else (-1, -1)
+        return self._info(descriptor, plan, self._tickets.issue(plan), size)
 
     @_rpc
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:
-        plan = self._plan(context, descriptors.decode_ticket(ticket.ticket, self._tickets, self._body_max))
-        answer = self._pipeline.answer(plan)
         call = _call(context)
+        answer = self._answer(context, descriptors.decode_ticket(ticket.ticket, self._tickets, self._body_max))
         # Run last: after the engine has ended, its figures are known, whatever the end was.
         call.on_end(lambda: _account(call.outcome, answer))
         call.on_end(answer.execution.close)
-        return flight.GeneratorStream(plan.dataset.schema, self._batches(context, call, answer))
+        return flight.GeneratorStream(answer.plan.dataset.schema, self._batches(context, call, answer))
 
     @_rpc
     def list_actions(self, context: flight.ServerCallContext) -> list[tuple[str, str]]:  # noqa: ARG002
@@ -139,6 +133,12 @@ class FlightService(flight.FlightServerBase):
             found = self._describe(context, body)
         elif action.type == "explain":
             found = self._explain(context, body)
+        elif action.type == "submit":
+            request = descriptors.decode(body, self._body_max)
+            query = self.submissions.submit(self._plan(context, request), caller_of(context))
+            found = {"id": query.id, "state": query.state}
+        elif action.type in ("status", "result", "cancel"):
+            return iter([flight.Result(self._submitted(context, action.type, body))])
         else:
             raise Unsupported("unsupported", f"there is no action {action.type[:60]!r}{nearest(action.type, _ACTIONS)}")
         return iter([flight.Result(json.dumps(found).encode())])
@@ -156,15 +156,48 @@ class FlightService(flight.FlightServerBase):
             return descriptors.decode_path(descriptor.path, self._body_max)
         return descriptors.decode(descriptor.command or b"", self._body_max)
 
+    def _answer(self, context: flight.ServerCallContext, request: Request) -> Answer:
+        if request.submission is None:
+            return self._pipeline.answer(self._plan(context, request))
+        answer = self.submissions.answer(request.submission, caller_of(context))
+        _name(_call(context).outcome, answer.plan)
+        return answer
+
+    def _submitted(self, context: flight.ServerCallContext, what: str, body: bytes) -> bytes:
+        query_id, caller = descriptors.decode_object(body, self._body_max, ["id"]).get("id"), caller_of(context)
+        if what == "cancel":
+            query = self.submissions.cancel(query_id, caller)
+            return json.dumps({"id": query.id, "state": query.state}).encode()
+        if what == "status":
+            return json.dumps(self.submissions.get(query_id, caller).status()).encode()
+        query = self.submissions.finished(query_id, caller)
+        _name(_call(context).outcome, query.plan)
+        asked = flight.FlightDescriptor.for_path(query.plan.dataset.name)
+        ticket = self._tickets.issue(query.plan, query.id if query.kept else None)
+        return bytes(self._info(asked, query.plan, ticket, (query.rows, query.bytes)).serialize())
+
+    @staticmethod
+    def _info(
+        asked: flight.FlightDescriptor, plan: Plan, ticket: tuple[bytes, float], size: tuple[int, int]
+    ) -> flight.FlightInfo:
+        expires = pa.scalar(datetime.fromtimestamp(ticket[1], UTC), pa.timestamp("ns", "UTC"))
+        # No location: the ticket is good wherever the client is connected.
+        endpoint = flight.FlightEndpoint(ticket[0], [], expires)
+        return flight.FlightInfo(
+            plan.dataset.schema,
+            asked,
+            [endpoint],
+            *size,
+            ordered=bool(plan.dataset.sorted),
+            app_metadata=json.dumps(plan_json(plan)),
+        )
+
     def _plan(self, context: flight.ServerCallContext, request: Request) -> Plan:
         caller = caller_of(context)
         outcome = _call(context).outcome
         outcome.dataset, outcome.params = request.dataset[:80], calls.digest(request.params)
         plan = self._pipeline.plan(request, caller)
-        outcome.known, outcome.fingerprint = plan.dataset.name, plan.fingerprint
-        outcome.engine, outcome.cache = plan.engine, plan.cache
-        outcome.params = calls.digest({name: to_json(value) for name, value in plan.params.items()})
-        outcome.policies = tuple(each.name for each in plan.policies)
+        _name(outcome, plan)
         return plan
 
     def _batches(self, context: flight.ServerCallContext, call: Call, answer: Answer) -> Iterator[pa.RecordBatch]:
@@ -198,7 +231,7 @@ class FlightService(flight.FlightServerBase):
     def _describe(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
         found = descriptors.decode_object(body, self._body_max, ["dataset", "version"])
         name, version = found.get("dataset"), found.get("version")
-        if not isinstance(name, str) or not isinstance(version, int | None):
+        if not isinstance(name, str) or not (version is None or type(version) is int):
             raise InvalidRequest("bad-request", 'write {"dataset": "daily_prices"}')
         dataset = self._pipeline.describe(Request(name, version=version), caller_of(context))
         _call(context).outcome.dataset = dataset.name
@@ -218,6 +251,14 @@ def _call(context: flight.ServerCallContext) -> Call:
     call = context.get_middleware(calls.NAME)
     assert isinstance(call, Call)  # noqa: S101 - CallFactory puts one on every RPC
     return call
+
+
+def _name(outcome: calls.Outcome, plan: Plan) -> None:
+    """Say in a call's log line, audit line and metrics what is answered."""
+    outcome.dataset = outcome.known = plan.dataset.name
+    outcome.fingerprint, outcome.engine, outcome.cache = plan.fingerprint, plan.engine, plan.cache
+    outcome.params = calls.digest({name: to_json(value) for name, value in plan.params.items()})
+    outcome.policies = tuple(each.name for each in plan.policies)
 
 
 def _account(outcome: calls.Outcome, answer: Answer) -> None:

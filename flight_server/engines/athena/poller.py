@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from flight_server.config import Athena
 from flight_server.engines.athena.api import BATCH_MAX, Api, QueryStatus
-from flight_server.errors import Error
+from flight_server.errors import EngineFailed, Error
 from flight_server.telemetry import log, metrics
 
 # Each pause is half as long again as the one before: a query that has run for a minute is looked at every second.
@@ -68,6 +68,10 @@ class Poller:
                 statuses = self._api.statuses([watch.id for watch in due])
             except Error as error:
                 self._broken(due, error)
+                continue
+            except Exception as error:  # noqa: BLE001 - the top of a thread: without it nobody would see an end any more
+                log.error("athena_poller_failed", exc_info=error)
+                self._broken(due, EngineFailed(f"{type(error).__name__} while looking at queries"))
                 continue
             self._throttled_s = 0.0
             self._seen(due, {status.id: status for status in statuses})

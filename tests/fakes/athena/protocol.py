@@ -32,7 +32,7 @@ class Server(ThreadingHTTPServer):
         self.faults = faults
         self.calls: Counter[str] = Counter()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news; BaseServer prints a traceback."""
         _log.debug("connection of %s broke off", client_address, exc_info=True)
 
@@ -78,6 +78,11 @@ class _Handler(BaseHTTPRequestHandler):
         if faults.take("broken_next", operation):
             self._send(500, {"__type": "InternalServerException", "Message": "Internal server error"})
             return
+        if told := faults.take_error(operation):
+            self._send(int(told.get("status", 400)), {"__type": told["type"], "Message": told.get("message", "")})
+            return
+        status: int
+        answer: dict[str, Any]
         try:
             status, answer = 200, self.server.operations.call(operation, request)
         except ApiError as error:
