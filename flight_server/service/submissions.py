@@ -193,8 +193,7 @@ class Submissions:
                 query.kept.finish()
             return True
         finally:
-            answer.execution.cancel()
-            prefetch.close()
+            prefetch.close(answer.execution.cancel)
             answer.execution.close()
             query.stats = answer.execution.stats
 
