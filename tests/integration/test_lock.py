@@ -50,9 +50,13 @@ def test_a_second_holder_is_told_who_has_it_since_when(place: Callable[[], Place
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_it_is_released_however_the_work_ends(place: Callable[[], Place], error: type[BaseException]) -> None:
-    with pytest.raises(error), held(place(), "work", AGE_S):
-        assert place().read() is not None
-        raise error
+    def work() -> None:
+        with held(place(), "work", AGE_S):
+            assert place().read() is not None
+            raise error
+
+    with pytest.raises(error):
+        work()
     assert place().read() is None
 
 
