@@ -13,7 +13,18 @@ from flight_server.config import Limits
 from flight_server.datasets.params import resolve
 from flight_server.datasets.registry import Registry
 from flight_server.errors import ContractViolated, DatasetError, Denied, EngineFailed, InvalidRequest, Unsupported
-from flight_server.model import Bounds, Caller, Dataset, Engine, EngineName, Execution, Plan, Request, StoredResult
+from flight_server.model import (
+    Bounds,
+    Caller,
+    Dataset,
+    Engine,
+    EngineName,
+    Execution,
+    Plan,
+    Request,
+    StoredResult,
+    to_json,
+)
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import moment
 from flight_server.results.contract import conform
@@ -75,6 +86,17 @@ class Pipeline:
     def policy_problems(self, registry: Registry) -> list[DatasetError]:
         """What is wrong with the policies of a registry, held against the tables as they are now."""
         return self._planner.policy_problems(registry.policies)
+
+    def replan(self, plan: Plan, caller: Caller) -> Plan:
+        """The plan of the same question at the same snapshots, as `caller` may ask it now."""
+        request = Request(
+            dataset=plan.dataset.name,
+            params={name: to_json(value) for name, value in plan.params.items()},
+            version=plan.dataset.version,
+            issued_engine=plan.engine,
+            pins={pin.table: pin.snapshot_id for pin in plan.pins},
+        )
+        return self.plan(request, caller)
 
     def stored(self, plan: Plan) -> StoredResult | None:
         """The stored result of an equal plan, whose rows and bytes are known before it runs."""

@@ -28,6 +28,8 @@ _COMMANDS = {
     "tables": "tables:app",
     "materialize": "materialize:materialize",
     "results": "results:app",
+    "auth": "auth:app",
+    "tls": "tls:app",
     "version": "datasets:version",
 }
 

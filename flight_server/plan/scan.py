@@ -16,26 +16,6 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
-from pyiceberg.types import (
-    BinaryType,
-    BooleanType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FixedType,
-    FloatType,
-    IcebergType,
-    IntegerType,
-    ListType,
-    LongType,
-    MapType,
-    StringType,
-    StructType,
-    TimestampType,
-    TimestamptzType,
-    TimeType,
-    UUIDType,
-)
 from sqlglot import exp
 
 from flight_server.errors import InvalidRequest, NotFound, ServerError
@@ -196,41 +176,6 @@ def moment(as_of: str) -> datetime:
             "unknown-pin", f"as_of {as_of[:80]!r} is no ISO timestamp such as 2024-01-31T00:00:00Z"
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def sql_schema(schema: Schema) -> dict[str, str]:
-    """Column names and Athena types of an Iceberg schema, as the qualifier of the tree wants them."""
-    return {field.name.lower(): sql_type(field.field_type) for field in schema.fields}
-
-
-def sql_type(kind: IcebergType) -> str:
-    """The Athena (engine v3) type of an Iceberg type."""
-    if isinstance(kind, DecimalType):
-        return f"DECIMAL({kind.precision}, {kind.scale})"
-    if isinstance(kind, ListType):
-        return f"ARRAY({sql_type(kind.element_type)})"
-    if isinstance(kind, MapType):
-        return f"MAP({sql_type(kind.key_type)}, {sql_type(kind.value_type)})"
-    if isinstance(kind, StructType):
-        return f"ROW({', '.join(f'{f.name} {sql_type(f.field_type)}' for f in kind.fields)})"
-    return _SQL_TYPES[type(kind)]
-
-
-_SQL_TYPES: dict[type[IcebergType], str] = {
-    BooleanType: "BOOLEAN",
-    IntegerType: "INTEGER",
-    LongType: "BIGINT",
-    FloatType: "REAL",
-    DoubleType: "DOUBLE",
-    StringType: "VARCHAR",
-    BinaryType: "VARBINARY",
-    FixedType: "VARBINARY",
-    DateType: "DATE",
-    TimeType: "TIME(6)",
-    TimestampType: "TIMESTAMP(6)",
-    TimestamptzType: "TIMESTAMP(6) WITH TIME ZONE",
-    UUIDType: "UUID",
-}
 
 
 def _field_ids(schema: Schema, columns: tuple[str, ...]) -> set[int]:

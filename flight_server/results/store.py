@@ -126,6 +126,7 @@ class Store:
         """
         attempts: dict[str, list[dict[str, Any]]] = {}
         owned: set[str] = set()
+        unknown: set[str] = set()
         with _translated():
             self._fs.invalidate_cache()
             listed = self._fs.find(self._root, detail=True)
@@ -134,11 +135,14 @@ class Store:
             if attempt is not None:
                 attempts.setdefault(attempt, []).append(entry)
             elif found := _RESULT.fullmatch(path.removeprefix(f"{self._root}/")):
+                if self._load(found[1]) is None:
+                    # Of another version of this server, or being replaced just now: all of it may be in use.
+                    unknown.add(path.rsplit("/", 1)[0])
                 owned |= self._owned(found[1])
         now = time.time()
         for prefix, files in sorted(attempts.items()):
             newest = max(entry["LastModified"].timestamp() for entry in files)
-            if prefix not in owned and now - newest >= older_than_s:
+            if prefix not in owned and prefix.rsplit("/", 1)[0] not in unknown and now - newest >= older_than_s:
                 yield Orphan(f"s3://{prefix}/", len(files), sum(entry["size"] for entry in files))
 
     def remove(self, orphan: Orphan) -> bool:

@@ -21,8 +21,8 @@ from flight_server.errors import DatasetError, InvalidRequest, TableError
 from flight_server.model import Column, Dataset, Limits, Materialize
 from flight_server.plan import allowed
 from flight_server.plan.dialect import nested
-from flight_server.plan.planner import qualified
-from flight_server.plan.scan import Tables, sql_schema, sql_type
+from flight_server.plan.qualify import qualified, sql_schema, sql_type
+from flight_server.plan.scan import Tables
 from flight_server.tables.conform import check_columns
 
 _T = exp.DType

@@ -181,6 +181,7 @@ def test_a_subquery_has_no_order(athena: AthenaClient) -> None:
     inner = "SELECT id FROM prices ORDER BY id DESC"
     assert athena.rows(f"SELECT id FROM ({inner})")[0] != ["599"]
     assert athena.rows(f"SELECT id FROM ({inner} LIMIT 3)")[0] == ["599"]
+    assert athena.rows(f"({inner})")[0] == ["599"]
 
 
 def test_a_table_never_written_to_is_empty(athena: AthenaClient) -> None:

@@ -1,4 +1,4 @@
-"""Filling a table with Athena's DELETE and INSERT: what readers see meanwhile, after a crash, and after the next run."""
+"""Filling a table with Athena's DELETE and INSERT: what readers see meanwhile, after a crash, after the next run."""
 
 from __future__ import annotations
 

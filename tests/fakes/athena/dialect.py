@@ -121,7 +121,7 @@ def _rewrite(node: exp.Expr, source: Callable[[exp.Table], str], rows: Rows) -> 
             return _cast(node)
         case exp.Column() if node.args.get("db"):
             return exp.Column(this=node.this.copy(), table=node.args["table"].copy())
-        case exp.Select() if node.parent is not None and node.args.get("order") and not _limited(node):
+        case exp.Select() if _nested(node) and node.args.get("order") and not _limited(node):
             # Trino drops the ORDER BY of a subquery, which then comes in any order.
             node.set("order", None)
             return node
@@ -156,6 +156,14 @@ def _rewrite(node: exp.Expr, source: Callable[[exp.Table], str], rows: Rows) -> 
             return _call("strftime", node.expressions[0], pattern)
         case _:
             return node
+
+
+def _nested(node: exp.Expr) -> bool:
+    """Whether a query is inside another one; parentheses around the whole do not count."""
+    parent = node.parent
+    while isinstance(parent, exp.Subquery) and parent.parent is None:
+        parent = parent.parent
+    return parent is not None
 
 
 def _limited(node: exp.Expr) -> bool:
