@@ -13,10 +13,22 @@ from flight_server.config import Limits
 from flight_server.datasets.params import resolve
 from flight_server.datasets.registry import Registry
 from flight_server.errors import Denied, InvalidRequest, Unsupported
-from flight_server.model import Bounds, Caller, Dataset, Engine, EngineName, Execution, Plan, Request, StoredResult
+from flight_server.model import (
+    Bounds,
+    Caller,
+    Dataset,
+    Engine,
+    EngineName,
+    Execution,
+    Plan,
+    Request,
+    StoredResult,
+    Value,
+)
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import moment
 from flight_server.results.contract import conform
+from flight_server.statements import Compiled, Statements
 
 # The role that may choose the engine with `_engine`; without authentication everybody has it.
 ENGINE_ROLE = "operator"
@@ -41,27 +53,33 @@ class Pipeline:
         engines: Mapping[EngineName, Engine],
         limits: Limits,
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+        statements: Statements | None = None,
     ) -> None:
         self.registry = registry
         self._planner = planner
         self._engines = engines
         self._limits = limits
+        self._statements = statements
         self._today = today
 
     def describe(self, request: Request, caller: Caller) -> Dataset:
         """The dataset that a request names, for its contract. Touches no engine and checks no parameter."""
         if request.sql is not None:
-            raise Unsupported("unsupported", "SQL of one's own is not served here; ask for a dataset")
+            return self.prepare(request, caller).dataset
         return self.registry.get(request.dataset, request.version, caller)
+
+    def prepare(self, request: Request, caller: Caller) -> Compiled:
+        """A statement's result and parameters, for who prepares it. Runs nothing."""
+        return self._sql().prepare(request, self.registry, caller)
 
     def plan(self, request: Request, caller: Caller) -> Plan:
         """How the request will be answered: validated, pinned, priced. Runs nothing."""
-        dataset = self.describe(request, caller)
+        dataset, values = self._asked(request, caller)
         if request.contract not in (None, dataset.digest):
             raise InvalidRequest("expired-ticket", f"{dataset.name} has changed since the ticket was issued; ask again")
         plan = self._planner.plan(
             dataset,
-            resolve(dataset, request.params, self._today()),
+            values,
             self._engine_name(dataset, request, caller),
             self._bounds(dataset),
             moment(request.as_of) if request.as_of is not None else None,
@@ -77,6 +95,19 @@ class Pipeline:
         """Start the plan's engine. The caller of this closes `Answer.execution`, whatever happens."""
         execution = self._engines[plan.engine].start(plan)
         return Answer(plan, execution, conform(plan.dataset, execution.batches(), plan.bounds.rows))
+
+    def _asked(self, request: Request, caller: Caller) -> tuple[Dataset, Mapping[str, Value]]:
+        if request.sql is None:
+            dataset = self.registry.get(request.dataset, request.version, caller)
+            return dataset, resolve(dataset, request.params, self._today())
+        as_of = moment(request.as_of) if request.as_of is not None else None
+        compiled = self._sql().compile(request, self.registry, caller, self._today(), as_of)
+        return compiled.dataset, compiled.values
+
+    def _sql(self) -> Statements:
+        if self._statements is None:
+            raise Unsupported("unsupported", "SQL of one's own is not served here; ask for a dataset")
+        return self._statements
 
     def _cached(self, plan: Plan) -> Literal["hit", "miss", "off"]:
         if plan.engine == "duckdb" or plan.dataset.cache.mode == "off":

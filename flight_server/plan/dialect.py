@@ -6,7 +6,7 @@ untranslated between the two dialects.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sqlglot import exp
 from sqlglot.optimizer.annotate_types import annotate_types
@@ -41,9 +41,21 @@ def to_athena(tree: exp.Query, pins: Mapping[str, TablePin], dataset: Dataset) -
 
 def to_duckdb(tree: exp.Query, pins: Mapping[str, TablePin]) -> str:
     """The DuckDB text. `tree` must be qualified, or integer division cannot be told from the other kind."""
+    return _duckdb(tree, lambda table: _iceberg_scan(table, pins[allowed.table_name(table)]))
+
+
+def to_duckdb_typed(tree: exp.Query, schemas: Mapping[str, Mapping[str, str]]) -> str:
+    """The DuckDB text over tables without rows: gives the types of the result, and needs no table to be bound.
+
+    `schemas`: database.table → column → Athena type.
+    """
+    return _duckdb(tree, lambda table: _no_rows(table, schemas[allowed.table_name(table)]))
+
+
+def _duckdb(tree: exp.Query, source: Callable[[exp.Table], exp.Expr]) -> str:
     pinned = annotate_types(tree.copy(), dialect="athena")
     for table in list(allowed.tables(pinned)):
-        table.replace(_iceberg_scan(table, pins[allowed.table_name(table)]))
+        table.replace(source(table))
     for unnest in list(pinned.find_all(exp.Unnest)):
         if isinstance(unnest.parent, (exp.From, exp.Join, exp.Lateral)):
             unnest.replace(_unnest(unnest))
@@ -63,6 +75,15 @@ def _iceberg_scan(table: exp.Table, pin: TablePin) -> exp.Table:
     if sample := table.args.get("joins"):
         scan.set("joins", sample)
     return scan
+
+
+def _no_rows(table: exp.Table, columns: Mapping[str, str]) -> exp.Subquery:
+    items = [
+        exp.alias_(exp.cast(exp.null(), kind, dialect="athena"), name, quoted=True) for name, kind in columns.items()
+    ]
+    alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name))
+    empty = exp.Select(expressions=items).where(exp.false(), copy=False)
+    return exp.Subquery(this=empty, alias=alias.copy(), joins=table.args.get("joins"))
 
 
 def _unnest(node: exp.Unnest) -> exp.Subquery:

@@ -65,6 +65,10 @@ class Planner:
                 self._plans.popitem(last=False)
         return plan
 
+    def columns(self, table: str, as_of: datetime | None = None) -> dict[str, str]:
+        """Columns and Athena types of the table `database.table`. Raises ServerError where there is none."""
+        return scan.sql_schema(self._tables.pin(table, as_of).schema)
+
     def _made(
         self,
         dataset: Dataset,

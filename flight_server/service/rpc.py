@@ -22,6 +22,8 @@ from flight_server.service import calls, descriptors, status
 from flight_server.service.auth import caller_of
 from flight_server.service.calls import Call, CallFactory, Calls
 from flight_server.service.descriptors import Tickets
+from flight_server.service.flight_sql import messages
+from flight_server.service.flight_sql.service import FlightSql
 from flight_server.service.streams import Prefetch, stream
 from flight_server.telemetry import log
 
@@ -63,6 +65,7 @@ class FlightService(flight.FlightServerBase):
         self._tickets = tickets
         self._body_max = config.limits.request_bytes_max
         self._heartbeat_s = config.server.heartbeat_s
+        self._sql = FlightSql(pipeline, tickets, config.sql.handle_ttl_s, self._body_max)
         super().__init__(location, middleware={calls.NAME: CallFactory(self.calls)})
 
     @_rpc
@@ -73,7 +76,7 @@ class FlightService(flight.FlightServerBase):
 
     @_rpc
     def get_schema(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
-        request = self._asked(descriptor)
+        request = self._asked(context, descriptor)
         dataset = self._pipeline.describe(request, caller_of(context))
         _call(context).outcome.dataset = dataset.name
         return flight.SchemaResult(dataset.schema)
@@ -82,8 +85,9 @@ class FlightService(flight.FlightServerBase):
     def get_flight_info(
         self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor
     ) -> flight.FlightInfo:
-        plan = self._plan(context, self._asked(descriptor))
-        ticket, expires = self._tickets.issue(plan)
+        request = self._asked(context, descriptor)
+        plan = self._plan(context, request)
+        ticket, expires = self._tickets.issue(plan, request)
         # No location: the ticket is good wherever the client is connected.
         endpoint = flight.FlightEndpoint(
             ticket, [], pa.scalar(datetime.fromtimestamp(expires, UTC), pa.timestamp("ns", "UTC"))
@@ -120,21 +124,33 @@ class FlightService(flight.FlightServerBase):
             found = self._describe(context, body)
         elif action.type == "explain":
             found = self._explain(context, body)
+        elif (results := self._sql.act(action.type, body, caller_of(context))) is not None:
+            return iter([flight.Result(result) for result in results])
         else:
             raise Unsupported("unsupported", f"there is no action {action.type[:60]!r}{nearest(action.type, _ACTIONS)}")
         return iter([flight.Result(json.dumps(found).encode())])
 
     @_rpc
-    def do_put(self, context: flight.ServerCallContext, *_: Any) -> None:  # noqa: ARG002
+    def do_put(
+        self,
+        context: flight.ServerCallContext,
+        descriptor: flight.FlightDescriptor,
+        reader: flight.MetadataRecordBatchReader,
+        writer: flight.FlightMetadataWriter,
+    ) -> None:
+        if messages.is_command(descriptor.command or b""):
+            return self._sql.put(descriptor.command, caller_of(context), reader, writer)
         raise Unsupported("unsupported", "nothing can be written here; tables are loaded with `athena-flight tables`")
 
     @_rpc
     def do_exchange(self, context: flight.ServerCallContext, *_: Any) -> None:  # noqa: ARG002
         raise Unsupported("unsupported", "DoExchange has no use here; ask with DoGet")
 
-    def _asked(self, descriptor: flight.FlightDescriptor) -> Request:
+    def _asked(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> Request:
         if descriptor.descriptor_type == flight.DescriptorType.PATH:
             return descriptors.decode_path(descriptor.path, self._body_max)
+        if messages.is_command(descriptor.command or b""):
+            return self._sql.request(descriptor.command, caller_of(context))
         return descriptors.decode(descriptor.command or b"", self._body_max)
 
     def _plan(self, context: flight.ServerCallContext, request: Request) -> Plan:
