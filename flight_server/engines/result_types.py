@@ -7,6 +7,7 @@ runs. Nothing is executed: a relation is only bound.
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -81,11 +82,12 @@ def arrow_type(kind: duckdb.sqltypes.DuckDBPyType) -> pa.DataType:
         return _ARROW[name]
     if name not in ("decimal", "list", "array", "map", "struct"):
         raise InvalidRequest("sql-refused", f"a column of type {kind} cannot be sent; cast it to another")
-    parts = dict(kind.children)
+    # What a child is depends on the type: a size of a decimal, a type of everything else.
+    parts: dict[str, Any] = dict(kind.children)
     if name == "decimal":
         return pa.decimal128(parts["precision"], parts["scale"])
     if name == "map":
         return pa.map_(arrow_type(parts["key"]), arrow_type(parts["value"]))
     if name == "struct":
-        return pa.struct([(field, arrow_type(part)) for field, part in kind.children])
+        return pa.struct([(field, arrow_type(part)) for field, part in parts.items()])
     return pa.list_(arrow_type(parts["child"]))

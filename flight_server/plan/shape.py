@@ -156,7 +156,7 @@ def _param_type(kind: exp.DataType) -> ParamType:
 
 
 _T = exp.DataType.Type
-_PARAM_TYPES: tuple[tuple[frozenset[exp.DataType.Type], str], ...] = (
+_PARAM_TYPES = (
     (frozenset({_T.BOOLEAN}), "bool"),
     (frozenset({_T.TINYINT, _T.SMALLINT, _T.INT}), "int32"),
     (frozenset({_T.BIGINT}), "int64"),
@@ -176,9 +176,7 @@ def _with_nulls(tree: exp.Query, parameters: Sequence[ParamType]) -> exp.Query:
             node.replace(exp.Literal.number(0))
         else:
             kind = parameters[(parameter_number(node) or 1) - 1]
-            node.replace(
-                exp.cast(exp.null(), exp.DataType.build("VARCHAR") if kind.kind in ("list", "map") else sql_type(kind))
-            )
+            node.replace(exp.cast(exp.null(), sql_type(kind)))
     return found
 
 
@@ -219,12 +217,10 @@ def _leftmost(tree: exp.Query) -> exp.Select:
 def _mark_nameless(tree: exp.Query) -> None:
     """Give output columns without a name the one that the qualifier would give; it takes a literal for its own name."""
     select = _leftmost(tree)
-    items = [
-        exp.alias_(item, f"{_NAMELESS}{i}")
-        if isinstance(item, exp.Literal) or not (item.is_star or item.output_name)
-        else item
-        for i, item in enumerate(select.expressions)
-    ]
+    items = []
+    for number, item in enumerate(select.expressions):
+        named = item.is_star or (item.output_name and not isinstance(item, exp.Literal))
+        items.append(item if named else exp.alias_(item, f"{_NAMELESS}{number}"))
     select.set("expressions", items)
 
 
@@ -289,9 +285,8 @@ def _passed(tree: exp.Query, datasets: Sequence[Dataset]) -> list[Column | None]
         return [None] * len(tree.selects)
     source = tree.args.get("from_")
     scans = [source.this, *(join.this for join in tree.args.get("joins") or [])] if source else []
-    called = {
-        s.alias: datasets[stand_in(s) or 0] for s in scans if isinstance(s, exp.Table) and stand_in(s) is not None
-    }
+    numbers = {s.alias: stand_in(s) for s in scans if isinstance(s, exp.Table)}
+    called = {alias: datasets[number] for alias, number in numbers.items() if number is not None}
     certain = len(scans) == 1 and not tree.args.get("group")
     found: list[Column | None] = []
     for item in tree.expressions:

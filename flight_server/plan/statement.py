@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from flight_server.errors import InvalidRequest
 from flight_server.plan import allowed
@@ -69,10 +69,10 @@ def parse(text: str) -> Statement:
     if len(trees) != 1:
         raise _refused(f"one SELECT is run at a time, and there are {len(trees)} statements")
     tree = trees[0]
-    if not isinstance(tree, exp.Query):
-        raise _refused(f"only a SELECT is run, not {tree.key.upper()}")
     if isinstance(tree, exp.Subquery):
         tree = tree.unnest()
+    if not isinstance(tree, exp.Query):
+        raise _refused(f"only a SELECT is run, not {tree.key.upper()}")
     for node in tree.find_all(exp.Placeholder):
         if parameter_number(node) is None:
             raise _refused("a parameter is written as ? and bound by its place, and a cast as CAST(x AS type)")
