@@ -27,7 +27,7 @@ demo: $(VENV)/demo.stamp ## build the demo tables, serve them, show an example (
 	@$(BIN)/athena-flight demo $(ARGS)
 
 test: $(VENV)/dev.stamp ## run every test but the long ones (ARGS="-k name" to choose)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/dev.stamp ## style, types and layers
 	@$(BIN)/ruff check .
@@ -40,6 +40,9 @@ bench: $(VENV)/dev.stamp ## measure; writes nothing but what it prints
 
 soak: $(VENV)/dev.stamp ## the long tests: large results, fault injection, load
 	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+local-aws: $(VENV)/dev.stamp ## start a local S3, Glue and Athena with the demo tables, until Ctrl-C
+	@$(BIN)/python -m tests.fakes.athena --moto-port 5560 --athena-port 5561 --load tests/fakes/demo_tables.py
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .demo .local-aws .mypy_cache .ruff_cache .pytest_cache .hypothesis

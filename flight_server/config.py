@@ -26,6 +26,9 @@ class Server(_Section):
     """Where the server listens."""
 
     host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback only with authentication.")
+    insecure_allow_remote: bool = Field(
+        False, description="Listen beyond loopback without authentication: whoever reaches the port reads everything."
+    )
     port: int = Field(8815, ge=0, le=65535, description="Flight port; 0 picks a free one.")
     engines: tuple[Literal["duckdb", "athena"], ...] = Field(
         ("duckdb",), min_length=1, description="Engines in service; the first one answers unless a dataset says else."
@@ -51,6 +54,61 @@ class Datasets(_Section):
     """What is served."""
 
     directory: Path = Field(Path("sql"), description="Folder of the dataset files.")
+
+
+class Auth(_Section):
+    """Who may ask. With none of `tokens`, `passwords`, `jwt_keys` and `tls.client = "identity"` all are anonymous."""
+
+    tokens: Path | None = Field(None, description="File of bearer tokens, hashed; `athena-flight auth token` adds one.")
+    passwords: Path | None = Field(
+        None, description="File of users with argon2 hashes; `athena-flight auth password` adds one."
+    )
+    certificates: Path | None = Field(
+        None, description='File of roles and claims by certificate name, for `tls.client = "identity"`.'
+    )
+    jwt_keys: str | None = Field(None, description="JWKS of the token issuer: a file, or an https:// URL.")
+    jwt_issuer: str | None = Field(None, description="The `iss` that a JWT must have; needed with `jwt_keys`.")
+    jwt_audience: str | None = Field(
+        None, description="The `aud` that a JWT must have, so that tokens for other services are refused; needed too."
+    )
+    jwt_algorithms: tuple[Literal["RS256", "ES256", "EdDSA"], ...] = Field(
+        ("RS256", "ES256", "EdDSA"), min_length=1, description="Signatures accepted: public keys only."
+    )
+    jwt_leeway_s: float = Field(30.0, ge=0, le=300, description="How far the clocks of issuer and server may differ.")
+    jwt_name_claim: str = Field("sub", description="Claim that names the caller.")
+    jwt_roles_claim: str = Field("roles", description="Claim with the roles; dots lead into objects.")
+    jwt_keys_ttl_s: float = Field(
+        300.0, gt=0, description="How long keys are used before they are read again; a withdrawn one lives as long."
+    )
+    session_ttl_s: float = Field(
+        3600.0, gt=0, description="How long the token is good that answers a password; then clients log in again."
+    )
+    password_checks_max: int = Field(
+        2, ge=1, description="Password checks at once: each takes a core for 50 ms and 64 MiB."
+    )
+    password_failures_max: int = Field(
+        10, ge=1, description="Wrong passwords for one user in a minute before further ones are refused unseen."
+    )
+
+
+class Tls(_Section):
+    """Encryption of the Flight port; TLS 1.2 at least. Certificates are read at start only."""
+
+    certificate: Path | None = Field(
+        None, description="PEM certificate chain of the server; with `key` it turns TLS on."
+    )
+    key: Path | None = Field(None, description="PEM private key of the certificate.")
+    client_ca: Path | None = Field(None, description="PEM certificates of those who sign client certificates.")
+    client: Literal["none", "gate", "identity"] = Field(
+        "none",
+        description="Client certificates: not asked for; needed besides a credential; or they are the credential.",
+    )
+
+
+class Audit(_Section):
+    """One line for every call: who, what, how much, under which policies."""
+
+    file: str | None = Field(None, description="File that lines are appended to, or `-` for standard output.")
 
 
 class Catalog(_Section):
@@ -140,6 +198,19 @@ class Limits(_Section):
     batch_bytes_max: int = Field(8 << 20, ge=65_536, description="Bytes of one batch; Go clients refuse 16 MiB.")
 
 
+class Submitted(_Section):
+    """Queries that run without anybody waiting for them, and their results."""
+
+    queries_max: int = Field(200, ge=1, description="Submitted queries kept at once; past it `busy`.")
+    running_max: int = Field(2, ge=1, description="Submitted queries that run at once; people who wait go before them.")
+    bytes_max: int = Field(
+        10_000_000_000,
+        ge=1 << 20,
+        description="Disk for results of the embedded engine; a quarter of a small task's disk.",
+    )
+    ttl_s: float = Field(3600.0, gt=0, description="How long a query that has ended is kept: as long as a ticket.")
+
+
 class Cost(_Section):
     """What scanning costs, for estimates and bills."""
 
@@ -173,6 +244,9 @@ class Config(BaseSettings):
     )
 
     server: Server = Server()
+    auth: Auth = Auth()
+    tls: Tls = Tls()
+    audit: Audit = Audit()
     datasets: Datasets = Datasets()
     catalog: Catalog = Catalog()
     aws: Aws = Aws()
@@ -180,6 +254,7 @@ class Config(BaseSettings):
     athena: Athena = Athena()
     results: Results = Results()
     limits: Limits = Limits()
+    submitted: Submitted = Submitted()
     cost: Cost = Cost()
     sql: Sql = Sql()
     log: Log = Log()
@@ -218,4 +293,6 @@ def load(path: Path | None = None, **flags: dict[str, Any]) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         setting = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"setting {setting!r}: {first['msg']} (got {first['input']!r})") from error
+        # What was given can be a secret, also one under a mistyped name.
+        shown = "" if first["type"] == "extra_forbidden" or "secret" in setting else f" (got {first['input']!r})"
+        raise ConfigError(f"setting {setting!r}: {first['msg']}{shown}") from error

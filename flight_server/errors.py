@@ -12,6 +12,7 @@
     ├── Cancelled            somebody stopped the query (CANCELLED)
     ├── ServerError          the operator or the data owner can act (INTERNAL)
     │   ├── EngineFailed       the engine refused or broke off the query
+    │   │   └── ResultLost       what it wrote is missing or damaged; running it again mends that
     │   └── ContractViolated   the result is not what the dataset promises
     └── SetupError           met by commands and at start, never sent to a client
         ├── DatasetError       a dataset file is wrong: path, line, column
@@ -86,6 +87,10 @@ class EngineFailed(ServerError):
 
     def __init__(self, message: str) -> None:
         super().__init__("engine-failed", message)
+
+
+class ResultLost(EngineFailed):
+    """A file of a result is missing or damaged, for good: the query must run again. No network trouble is this."""
 
 
 class ContractViolated(ServerError):

@@ -32,7 +32,8 @@ class Caller:
     claims: Mapping[str, Claim] = field(default_factory=dict)
 
 
-# With authentication off everybody is this caller, whom no role keeps out.
+# With authentication off everybody is this caller, whom no role keeps out. Row filters and masks hold for it too: a
+# policy exempts the roles that it names, and nobody else.
 ANONYMOUS = Caller("anonymous", frozenset({"*"}))
 
 
@@ -56,6 +57,8 @@ class Request:
     pins: Mapping[str, int | None] | None = None
     contract: str | None = None
     issued_engine: str | None = None
+    # From the ticket of a submitted query's result: the query's id.
+    submission: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,64 @@ class Materialize:
 
 
 @dataclass(frozen=True, slots=True)
+class RowFilter:
+    """A condition that every row of `table` (database.table, lower case) must satisfy, but for the `exempt` roles.
+
+    `where` is a parsed condition over the table's columns; a claim of the caller is `Dot(Placeholder("caller"), name)`.
+    """
+
+    name: str
+    table: str
+    where: exp.Expr
+    exempt: frozenset[str]
+    # The claims that it names.
+    claims: tuple[str, ...]
+    doc: str
+    # Where it is written, for errors.
+    path: Path
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """What is read instead of one column of `table`, but for the `exempt` roles. `value` is as `RowFilter.where`."""
+
+    name: str
+    table: str
+    column: str
+    value: exp.Expr
+    exempt: frozenset[str]
+    claims: tuple[str, ...]
+    doc: str
+    path: Path
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """All row filters and masks in force."""
+
+    row_filters: tuple[RowFilter, ...] = ()
+    masks: tuple[Mask, ...] = ()
+    # Of the file: what was planned under another text is not served under this one.
+    digest: str = ""
+
+    @property
+    def all(self) -> tuple[RowFilter | Mask, ...]:
+        return (*self.row_filters, *self.masks)
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedPolicy:
+    """A policy that holds for one plan, and why. Carries no SQL: it may be shown to the caller."""
+
+    name: str
+    kind: Literal["row_filter", "mask"]
+    table: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """One dataset file: the contract and the parsed query."""
 
@@ -290,6 +351,10 @@ class Plan:
     estimate: Estimate
     bounds: Bounds
     cache: Literal["hit", "miss", "off"] = "off"
+    # The row filters and masks in `sql`, which has the caller's claims bound.
+    policies: tuple[AppliedPolicy, ...] = ()
+    # What was asked where the dataset is unnamed, and so cannot be asked for by name again.
+    statement: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)

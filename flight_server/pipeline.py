@@ -12,7 +12,7 @@ import pyarrow as pa
 from flight_server.config import Limits
 from flight_server.datasets.params import resolve
 from flight_server.datasets.registry import Registry
-from flight_server.errors import Denied, InvalidRequest, Unsupported
+from flight_server.errors import ContractViolated, DatasetError, Denied, EngineFailed, InvalidRequest, Unsupported
 from flight_server.model import (
     Bounds,
     Caller,
@@ -24,11 +24,13 @@ from flight_server.model import (
     Request,
     StoredResult,
     Value,
+    to_json,
 )
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import moment
 from flight_server.results.contract import conform
 from flight_server.statements import Compiled, Statements
+from flight_server.telemetry import log
 
 # The role that may choose the engine with `_engine`; without authentication everybody has it.
 ENGINE_ROLE = "operator"
@@ -74,7 +76,9 @@ class Pipeline:
 
     def plan(self, request: Request, caller: Caller) -> Plan:
         """How the request will be answered: validated, pinned, priced. Runs nothing."""
-        dataset, values = self._asked(request, caller)
+        # Read once: a reload in between must not join a dataset with the policies of another state.
+        registry = self.registry
+        dataset, values = self._asked(registry, request, caller)
         if request.contract not in (None, dataset.digest):
             raise InvalidRequest("expired-ticket", f"{dataset.name} has changed since the ticket was issued; ask again")
         plan = self._planner.plan(
@@ -84,8 +88,18 @@ class Pipeline:
             self._bounds(dataset),
             moment(request.as_of) if request.as_of is not None else None,
             request.pins,
+            caller,
+            registry.policies,
         )
-        return replace(plan, cache=self._cached(plan))
+        return replace(plan, cache=self._cached(plan), statement=request if dataset.unnamed else None)
+
+    def policy_problems(self, registry: Registry) -> list[DatasetError]:
+        """What is wrong with the policies of a registry, held against the tables as they are now."""
+        return self._planner.policy_problems(registry.policies)
+
+    def replan(self, plan: Plan, caller: Caller) -> Plan:
+        """The plan of the same question at the same snapshots, as `caller` may ask it now."""
+        return self.plan(question(plan), caller)
 
     def stored(self, plan: Plan) -> StoredResult | None:
         """The stored result of an equal plan, whose rows and bytes are known before it runs."""
@@ -94,14 +108,15 @@ class Pipeline:
     def answer(self, plan: Plan) -> Answer:
         """Start the plan's engine. The caller of this closes `Answer.execution`, whatever happens."""
         execution = self._engines[plan.engine].start(plan)
-        return Answer(plan, execution, conform(plan.dataset, execution.batches(), plan.bounds.rows))
+        batches = conform(plan.dataset, execution.batches(), plan.bounds.rows)
+        return Answer(plan, execution, _reticent(execution, batches) if plan.policies else batches)
 
-    def _asked(self, request: Request, caller: Caller) -> tuple[Dataset, Mapping[str, Value]]:
+    def _asked(self, registry: Registry, request: Request, caller: Caller) -> tuple[Dataset, Mapping[str, Value]]:
         if request.sql is None:
-            dataset = self.registry.get(request.dataset, request.version, caller)
+            dataset = registry.get(request.dataset, request.version, caller)
             return dataset, resolve(dataset, request.params, self._today())
         as_of = moment(request.as_of) if request.as_of is not None else None
-        compiled = self._sql().compile(request, self.registry, caller, self._today(), as_of)
+        compiled = self._sql().compile(request, registry, caller, self._today(), as_of)
         return compiled.dataset, compiled.values
 
     def _sql(self) -> Statements:
@@ -134,3 +149,29 @@ class Pipeline:
             scan_bytes=said.max_scan_bytes,
             cost_usd=said.max_cost_usd,
         )
+
+
+def question(plan: Plan) -> Request:
+    """The request that gives this plan again: the same dataset or statement and values, at the same snapshots."""
+    asked = plan.statement or Request(
+        dataset=plan.dataset.name,
+        params={name: to_json(value) for name, value in plan.params.items()},
+        version=plan.dataset.version,
+    )
+    pins = {pin.table: pin.snapshot_id for pin in plan.pins}
+    return replace(asked, as_of=None, engine=None, issued_engine=plan.engine, pins=pins)
+
+
+def _reticent(execution: Execution, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches, without the engine's reason where it fails.
+
+    Engines evaluate a query's own terms before a policy's when that is cheaper, and quote the value that they fail at:
+    it can be one that the caller may not see. The same holds for values that do not fit the contract.
+    """
+    try:
+        yield from batches
+    except (EngineFailed, ContractViolated) as error:
+        log.error("reason_withheld", code=error.code, message=error.message, query_id=execution.stats.query_id)
+        query = f" (query {execution.stats.query_id})" if execution.stats.query_id else ""
+        message = f"the query failed{query}; row policies hold here, so the reason is in the server's log only"
+        raise type(error)(message) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import secrets
 import shutil
@@ -29,11 +30,14 @@ from flight_server.http.app import Check, build_app
 from flight_server.http.listener import HttpListener
 from flight_server.model import Engine, EngineName
 from flight_server.pipeline import Pipeline
-from flight_server.plan import check
+from flight_server.plan import check, policies
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import Tables
 from flight_server.results.parts import Budget, PartReader
 from flight_server.results.store import Store
+from flight_server.service import tls
+from flight_server.service.audit import Audit
+from flight_server.service.auth import Authentication, identities
 from flight_server.service.descriptors import Tickets
 from flight_server.service.rpc import FlightService
 from flight_server.statements import Statements
@@ -43,6 +47,8 @@ from flight_server.telemetry import log, metrics
 
 # A connection is made or refused in this time; a read of a few MiB that takes longer is a broken one.
 _S3_CONNECT_S, _S3_REQUEST_S = 5, 30
+# Athena's calls answer within a second; the default of a minute would hold up the one poller for all queries.
+_ATHENA_CONNECT_S, _ATHENA_READ_S = 5, 10
 
 
 @dataclass
@@ -61,25 +67,38 @@ class Server:
         return int(self.flight.port)
 
     def serve(self) -> None:
-        log.info("serving", address=f"grpc://{self.config.server.host}:{self.port}")
+        log.info("serving", address=f"{_scheme(self.config)}://{self.config.server.host}:{self.port}")
         self.flight.serve()
 
     def stop(self, grace_s: float | None = None) -> None:
         """Refuse new calls, let the running ones finish within the grace period, then end."""
         grace_s = self.config.server.grace_s if grace_s is None else grace_s
         self.flight.calls.drain(grace_s)
+        self.flight.submissions.close()
         self.flight.shutdown()
         self.http.close()
         for engine in self.engines.values():
             engine.close()
         self.catalog.close()
+        self.flight.audit.close()
         log.info("stopped")
 
     def reload(self) -> list[DatasetError]:
-        """Read the datasets again. With any error the last good ones stay in service."""
+        """Read datasets, policies, tokens, passwords and certificate names again, and go on in a new audit file.
+
+        All or nothing: with any error everything stays as it was. TLS certificates are read at start only.
+        """
         found, errors = load_datasets(self.config.datasets.directory)
+        try:
+            errors += self.pipeline.policy_problems(found)
+            callers = identities.load(self.config.auth)
+        except DatasetError as error:
+            errors.append(error)
         if not errors:
+            # One assignment for datasets and policies: no request sees the one without the other.
             self.pipeline.registry = found
+            self.flight.authentication.identities = callers
+            self.flight.audit.reopen()
         return errors
 
 
@@ -88,14 +107,20 @@ def build(config: Config) -> Server:
     found, errors = load_datasets(config.datasets.directory)
     if errors:
         raise errors[0]
+    secret = config.server.ticket_secret
+    key = secret.get_secret_value().encode() if secret else secrets.token_bytes(32)
+    authentication = Authentication(config, key)
+    _check_exposure(config, authentication.required)
+    audit = Audit(config.audit.file)
     _check_port(config.server.host, config.server.port)
     catalog = open_catalog(config)
     engines = build_engines(config, catalog)
     pipeline = build_pipeline(config, catalog, engines, found)
-    secret = config.server.ticket_secret
-    key = secret.get_secret_value().encode() if secret else secrets.token_bytes(32)
-    location = f"grpc://{config.server.host}:{config.server.port}"
-    service = FlightService(location, pipeline, config, Tickets(key, config.server.ticket_ttl_s))
+    for error in pipeline.policy_problems(found):
+        raise error
+    location = f"{_scheme(config)}://{config.server.host}:{config.server.port}"
+    tickets = Tickets(key, config.server.ticket_ttl_s)
+    service = FlightService(location, pipeline, config, tickets, authentication, audit)
     http = HttpListener(
         build_app(build_checks(config, pipeline, engines, catalog), lambda: service.calls.draining),
         config.server.host,
@@ -105,6 +130,28 @@ def build(config: Config) -> Server:
     metrics.CALLS_RUNNING.set_function(lambda: service.calls.count)
     metrics.DATASETS.set_function(lambda: len(pipeline.registry.datasets))
     return Server(config, pipeline, service, http, engines, catalog)
+
+
+def _scheme(config: Config) -> str:
+    return "grpc+tls" if tls.enabled(config.tls) else "grpc"
+
+
+def _check_exposure(config: Config, authenticated: bool) -> None:
+    """Raise ConfigError when whoever reaches the port would be let in. A gate of certificates names nobody."""
+    host = config.server.host
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        loopback = False
+    if loopback:
+        return
+    if not authenticated and not config.server.insecure_allow_remote:
+        raise ConfigError(
+            f"setting 'server.host': {host!r} is reached from other machines, and nobody is asked who they are; set up "
+            "[auth], or say server.insecure_allow_remote = true (--insecure-allow-remote)"
+        )
+    if not tls.enabled(config.tls):
+        log.warning("no_tls", reason="credentials and rows travel in the clear, unless a proxy in front adds TLS")
 
 
 def build_checks(
@@ -158,7 +205,12 @@ def build_athena(config: Config) -> AthenaEngine:
     client = session.client(
         "athena",
         endpoint_url=config.aws.athena_endpoint,
-        config=BotoConfig(retries={"mode": "standard", "total_max_attempts": 3}, max_pool_connections=32),
+        config=BotoConfig(
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=32,
+            connect_timeout=_ATHENA_CONNECT_S,
+            read_timeout=_ATHENA_READ_S,
+        ),
     )
     return AthenaEngine(client, build_store(config), config.athena, config.cost)
 
@@ -211,7 +263,8 @@ def build_pipeline(config: Config, catalog: Catalog, engines: dict[EngineName, E
 def load_datasets(directory: Path) -> tuple[Registry, list[DatasetError]]:
     """The datasets of a folder, held against all that the text alone can tell."""
     found, errors = registry.load(directory)
-    return found, [*errors, *itertools.chain.from_iterable(map(check.problems, found.all()))]
+    wrong = [*itertools.chain.from_iterable(map(check.problems, found.all())), *policies.problems(found.policies)]
+    return found, [*errors, *wrong]
 
 
 def start_in_thread(server: Server) -> threading.Thread:

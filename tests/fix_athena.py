@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from pyiceberg.catalog import Catalog
 
 from tests.fakes.athena.output import filesystem
 from tests.fakes.aws import LocalAws
-from tests.fix_lake import DATABASE
+from tests.lake import DATABASE
 
 _DEADLINE_S = 30.0
 
@@ -26,7 +26,6 @@ class AthenaClient:
     aws: LocalAws
     api: Any
     files: pafs.S3FileSystem
-    seen: list[str] = field(default_factory=list)
 
     def start(self, sql: str, **request: Any) -> str:
         context = {"Database": DATABASE, "Catalog": "AwsDataCatalog"}
@@ -36,10 +35,10 @@ class AthenaClient:
     def execution(self, id_: str) -> dict[str, Any]:
         return dict(self.api.get_query_execution(QueryExecutionId=id_)["QueryExecution"])
 
-    def wait(self, id_: str, *states: str) -> dict[str, Any]:
+    def wait(self, id_: str, *states: str, deadline_s: float = _DEADLINE_S) -> dict[str, Any]:
         """The execution once it is in one of `states` (none named = at its end)."""
         wanted = states or ("SUCCEEDED", "FAILED", "CANCELLED")
-        end = time.monotonic() + _DEADLINE_S
+        end = time.monotonic() + deadline_s
         while time.monotonic() < end:
             execution = self.execution(id_)
             if execution["Status"]["State"] in wanted:

@@ -21,6 +21,7 @@ def aws(aws_session: LocalAws) -> Iterator[LocalAws]:
     aws_session.faults.update({"reset": True})
     yield aws_session
     aws_session.faults.update({"reset": True})
+    aws_session.s3_faults()
 
 
 @pytest.fixture

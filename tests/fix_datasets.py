@@ -73,6 +73,14 @@ def with_params(*params: str, rules: tuple[str, ...] = ()) -> Dataset:
     return parse("\n".join(f"-- {line}" for line in lines) + f"\nSELECT p.x FROM d.t AS p WHERE p.x = 1{terms}\n")
 
 
+def with_columns(*columns: str) -> Dataset:
+    """A dataset of the given result columns, each a TOML line such as `x = { type = "int32" }`."""
+    names = [line.split("=")[0].strip() for line in columns]
+    lines = ["/// dataset", 'title = "Sample"', "[columns]", *columns, "///"]
+    items = ", ".join(f"p.{name}" for name in names)
+    return parse("\n".join(f"-- {line}" for line in lines) + f"\nSELECT {items} FROM d.t AS p\n")
+
+
 def text(*values: str) -> Text:
     """Values as the query form gives them."""
     return Text(values)

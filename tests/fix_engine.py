@@ -36,7 +36,7 @@ def run(engine: DuckDBEngine) -> Run:
 @pytest.fixture(scope="session")
 def run_athena(run: Run) -> Run:
     """Rows of a query in the Athena dialect without tables, translated as a dataset's is."""
-    return lambda sql: run(dialect.to_duckdb(qualified(tree(sql), {}), {}))
+    return lambda sql: run(dialect.to_duckdb(qualified(tree(sql), {}), {}, {}))
 
 
 def rows(engine: DuckDBEngine, sql: str) -> list[tuple[Any, ...]]:

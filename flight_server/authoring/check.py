@@ -15,7 +15,7 @@ import pyarrow as pa
 from sqlglot import exp
 
 from flight_server.authoring import materialized
-from flight_server.authoring.compiler import Compiler, Schemas
+from flight_server.authoring.compiler import Compiler
 from flight_server.authoring.fits import fits
 from flight_server.authoring.samples import combinations, sample
 from flight_server.datasets import header, registry
@@ -24,6 +24,7 @@ from flight_server.errors import DatasetError, EngineFailed, InvalidRequest, Tab
 from flight_server.model import Dataset
 from flight_server.plan import allowed, bind
 from flight_server.plan.check import error_at, problems
+from flight_server.plan.dialect import Schemas
 from flight_server.plan.planner import qualified
 from flight_server.plan.scan import sql_schema
 from flight_server.tables import ddl
@@ -124,7 +125,9 @@ def _unresolved(dataset: Dataset, error: InvalidRequest, schemas: Schemas) -> Da
     name = found[1]
     used = {allowed.table_name(table) for table in allowed.tables(dataset.tree)}
     having = sorted(table for table in used if name.lower() in schemas[table])
-    node = next((n for n in dataset.tree.find_all(exp.Column) if n.name.lower() == name.lower()), None)
+    nodes = [node for node in dataset.tree.find_all(exp.Column) if node.name.lower() == name.lower()]
+    # Where the name is in a table and still unknown, it is the one that does not say which table it means.
+    node = min(nodes, key=lambda node: bool(node.table) if having else False, default=None)
     if len(having) > 1:
         return error_at(dataset, node, f"the column {name!r} is in {' and '.join(having)}; write which, as in t.{name}")
     columns = {column for table in used for column in schemas[table]}

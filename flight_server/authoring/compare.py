@@ -44,7 +44,8 @@ def differences(
     if not dataset.sorted:
         got, wanted = _ordered(dataset, got), _ordered(dataset, wanted)
     found = [] if got.num_rows == len(rows) else [f"expected {len(rows)} rows, got {got.num_rows}"]
-    found += _rows(got, wanted, approx)
+    if names:
+        found += _rows(got, wanted, approx)
     return found if len(found) <= _SHOWN_MAX else [*found[:_SHOWN_MAX], f"and {len(found) - _SHOWN_MAX} more"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
@@ -13,15 +12,14 @@ from sqlglot import exp
 from flight_server.errors import EngineFailed
 from flight_server.model import TablePin
 from flight_server.plan import allowed, dialect
-
-# database.table → column → Athena type, as the planner's `qualified` takes it.
-Schemas = Mapping[str, Mapping[str, str]]
+from flight_server.plan.dialect import Schemas
 
 
 class Compiler:
     """A DuckDB with the empty tables of `schemas`. Runs exactly the SQL that the engine would run."""
 
     def __init__(self, schemas: Schemas) -> None:
+        self._schemas = schemas
         self._connection = duckdb.connect(":memory:", config={"threads": 1})
         # Time zones; the other extensions read files, and there are none.
         extension = next(Path(str(duckdb_extension_icu.__file__)).parent.rglob("*.duckdb_extension"))
@@ -42,7 +40,7 @@ class Compiler:
         """The Arrow schema of a bound, qualified query's result. Raises EngineFailed with DuckDB's reason."""
         pins = {name: TablePin(name, None, 0, name) for name in map(allowed.table_name, allowed.tables(tree))}
         try:
-            return self._connection.sql(dialect.to_duckdb(tree, pins)).to_arrow_reader(1).schema
+            return self._connection.sql(dialect.to_duckdb(tree, pins, self._schemas)).to_arrow_reader(1).schema
         except duckdb.Error as error:
             raise EngineFailed(f"DuckDB: {str(error).splitlines()[0]}") from error
 

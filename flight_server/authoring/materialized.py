@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlglot import exp
 
-from flight_server.authoring.compiler import Compiler, Schemas
+from flight_server.authoring.compiler import Compiler
 from flight_server.authoring.fits import fits
 from flight_server.datasets import header, query
 from flight_server.datasets.types import type_text
@@ -15,6 +15,7 @@ from flight_server.errors import DatasetError, EngineFailed, InvalidRequest, nea
 from flight_server.model import Dataset
 from flight_server.plan import allowed
 from flight_server.plan.check import place
+from flight_server.plan.dialect import Schemas
 from flight_server.plan.planner import qualified
 from flight_server.tables.ddl import Definition
 

@@ -44,17 +44,17 @@ def sample(parameter: Parameter) -> Value:
 
 
 def combinations(dataset: Dataset) -> Iterator[tuple[str, ...]]:
-    """The optional parameters to set, in every combination; with more than six, none, all, each and all but each.
+    """The optional parameters to set, in every combination; with more than six, all, none, each and all but each.
 
     Their terms stand in ANDs and are removed one by one, so that no three of them can do what no two do.
     """
     names = [name for name, parameter in dataset.params.items() if parameter.optional]
     if 2 ** len(names) <= _COMBINATIONS_MAX:
-        for size in range(len(names) + 1):
+        for size in range(len(names), -1, -1):
             yield from itertools.combinations(names, size)
         return
-    yield ()
     yield tuple(names)
+    yield ()
     for name in names:
         yield (name,)
         yield tuple(other for other in names if other != name)

@@ -29,6 +29,8 @@ class Header:
     first_line: int
     sql: str
     sql_line: int
+    # Columns that stand before the TOML on each line of the file.
+    margin: int = len("-- ")
 
     def root(self) -> Section:
         return Section(self, (), self.toml)
@@ -36,7 +38,7 @@ class Header:
     def error(self, keys: tuple[str, ...], message: str) -> DatasetError:
         """An error at the place of `keys` in the TOML, or at the nearest enclosing one that is written out."""
         line, column = _locate(self.lines, keys)
-        return DatasetError(self.path, line + self.first_line, column + len("-- "), message)
+        return DatasetError(self.path, line + self.first_line, column + self.margin, message)
 
 
 class Section:

@@ -7,16 +7,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flight_server.datasets import contract
+from flight_server.datasets import contract, policies
 from flight_server.errors import DatasetError, NotFound, nearest
-from flight_server.model import Caller, Dataset
+from flight_server.model import Caller, Dataset, Policies
 
 
 @dataclass(frozen=True)
 class Registry:
-    """All valid datasets of a folder by name and version. Replaced as a whole on reload, never changed."""
+    """All valid datasets of a folder by name and version, and the policies over their tables.
+
+    Replaced as a whole on reload, never changed: a dataset is never served under the policies of another state.
+    """
 
     datasets: Mapping[str, Mapping[int, Dataset]]
+    policies: Policies = Policies()  # noqa: RUF009 - frozen
 
     def get(self, name: str, version: int | None, caller: Caller) -> Dataset:
         """The dataset `name`, its newest version unless one is asked for.
@@ -24,16 +28,16 @@ class Registry:
         Raises NotFound (unknown-dataset, unknown-version). A dataset that `caller` may not use answers exactly like
         one that does not exist, in its suggestions too.
         """
-        allowed = [known for known in self.datasets if may_use(caller, self.latest(known))]
+        allowed = {known for known, versions in self.datasets.items() if _usable(versions, caller)}
         if name not in allowed:
             raise NotFound(
                 "unknown-dataset",
                 f"there is no dataset {name[:80]!r}{nearest(name, allowed, end='.')} ListFlights names those there are",
             )
-        versions = self.datasets[name]
+        versions = _usable(self.datasets[name], caller)
         if version is None:
             return versions[max(versions)]
-        if version not in versions or not may_use(caller, versions[version]):
+        if version not in versions:
             known = ", ".join(str(v) for v in sorted(versions))
             raise NotFound("unknown-version", f"{name} has no version {version}; it has {known}")
         return versions[version]
@@ -50,8 +54,14 @@ class Registry:
     def visible(self, caller: Caller, glob: str = "*") -> Iterator[Dataset]:
         """The newest version of each dataset that `caller` may use and whose name matches `glob`, by name."""
         for name in sorted(self.datasets):
-            if fnmatch.fnmatchcase(name, glob) and may_use(caller, self.latest(name)):
-                yield self.latest(name)
+            versions = _usable(self.datasets[name], caller)
+            if versions and fnmatch.fnmatchcase(name, glob):
+                yield versions[max(versions)]
+
+
+def _usable(versions: Mapping[int, Dataset], caller: Caller) -> dict[int, Dataset]:
+    """The versions of a dataset that exist for the caller."""
+    return {number: dataset for number, dataset in versions.items() if may_use(caller, dataset)}
 
 
 def may_use(caller: Caller, dataset: Dataset) -> bool:
@@ -62,7 +72,8 @@ def may_use(caller: Caller, dataset: Dataset) -> bool:
 def load(directory: Path) -> tuple[Registry, list[DatasetError]]:
     """Read every `*.sql` directly in `directory` (its sub-folders hold other things) and report what is wrong.
 
-    The registry has the datasets that are right; whether to serve it in spite of errors is the caller's choice.
+    The registry has the datasets that are right; whether to serve it in spite of errors is the caller's choice. It has
+    none when the policies are wrong: without them every row would be seen.
     """
     found: dict[str, dict[int, Dataset]] = {}
     errors: list[DatasetError] = []
@@ -77,4 +88,7 @@ def load(directory: Path) -> tuple[Registry, list[DatasetError]]:
             errors.append(DatasetError(path, 0, 0, f"not UTF-8: {error.reason} at byte {error.start}"))
         else:
             found.setdefault(dataset.name, {})[dataset.version] = dataset
-    return Registry(found), errors
+    try:
+        return Registry(found, policies.load(directory)), errors
+    except DatasetError as error:
+        return Registry({}), [*errors, error]

@@ -14,18 +14,21 @@ from sqlglot.optimizer.annotate_types import annotate_types
 from flight_server.model import Dataset, TablePin
 from flight_server.plan import allowed, carriers
 
+# database.table → column → Athena type.
+Schemas = Mapping[str, Mapping[str, str]]
+
 
 def canonical(tree: exp.Query) -> str:
     """The tree as Athena SQL without pins: equal trees give equal text, whatever the spelling of the file."""
     return tree.sql("athena", identify=True, comments=False)
 
 
-def to_athena(tree: exp.Query, pins: Mapping[str, TablePin], dataset: Dataset) -> str:
+def to_athena(tree: exp.Query, pins: Mapping[str, TablePin], schemas: Schemas, dataset: Dataset) -> str:
     """The Athena text, ready to be put into UNLOAD: every type in a carrier that Hive can write, ordered outside.
 
-    A table that was never written to has no version to name and no rows.
+    `tree` must be qualified. A table that was never written to has no version to name and no rows.
     """
-    pinned = annotate_types(tree.copy(), dialect="athena")
+    pinned = _typed(tree, schemas)
     sql_types = {item.alias_or_name: item.type.sql("athena") for item in pinned.selects if item.type}
     if not pinned.args.get("limit") and not pinned.args.get("offset"):
         # Athena drops the ORDER BY of a subquery; without a LIMIT it means nothing there.
@@ -39,21 +42,18 @@ def to_athena(tree: exp.Query, pins: Mapping[str, TablePin], dataset: Dataset) -
     return carriers.project(query, dataset.columns, sql_types, dataset.sorted)
 
 
-def to_duckdb(tree: exp.Query, pins: Mapping[str, TablePin]) -> str:
+def to_duckdb(tree: exp.Query, pins: Mapping[str, TablePin], schemas: Schemas) -> str:
     """The DuckDB text. `tree` must be qualified, or integer division cannot be told from the other kind."""
-    return _duckdb(tree, lambda table: _iceberg_scan(table, pins[allowed.table_name(table)]))
+    return _duckdb(tree, schemas, lambda table: _iceberg_scan(table, pins[allowed.table_name(table)]))
 
 
-def to_duckdb_typed(tree: exp.Query, schemas: Mapping[str, Mapping[str, str]]) -> str:
-    """The DuckDB text over tables without rows: gives the types of the result, and needs no table to be bound.
-
-    `schemas`: database.table → column → Athena type.
-    """
-    return _duckdb(tree, lambda table: _no_rows(table, schemas[allowed.table_name(table)]))
+def to_duckdb_typed(tree: exp.Query, schemas: Schemas) -> str:
+    """The DuckDB text over tables without rows: gives the types of the result, and needs no table to be bound."""
+    return _duckdb(tree, schemas, lambda table: _no_rows(table, schemas[allowed.table_name(table)]))
 
 
-def _duckdb(tree: exp.Query, source: Callable[[exp.Table], exp.Expr]) -> str:
-    pinned = annotate_types(tree.copy(), dialect="athena")
+def _duckdb(tree: exp.Query, schemas: Schemas, source: Callable[[exp.Table], exp.Expr]) -> str:
+    pinned = _typed(tree, schemas)
     for table in list(allowed.tables(pinned)):
         table.replace(source(table))
     for unnest in list(pinned.find_all(exp.Unnest)):
@@ -63,6 +63,20 @@ def _duckdb(tree: exp.Query, source: Callable[[exp.Table], exp.Expr]) -> str:
         if _is_integer(node.left) and _is_integer(node.right):
             node.replace(exp.IntDiv(this=node.left.copy(), expression=node.right.copy()))
     return pinned.sql("duckdb", identify=True, comments=False)
+
+
+def nested(schemas: Schemas) -> dict[str, object]:
+    """The schemas as sqlglot takes them: database → table → column → type."""
+    databases: dict[str, dict[str, Mapping[str, str]]] = {}
+    for name, columns in schemas.items():
+        database, _, table = name.partition(".")
+        databases.setdefault(database, {})[table] = columns
+    return dict(databases)
+
+
+def _typed(tree: exp.Query, schemas: Schemas) -> exp.Query:
+    """A copy of the tree in which every node knows its type, from the columns of the tables upwards."""
+    return annotate_types(tree.copy(), schema=nested(schemas), dialect="athena")
 
 
 def _iceberg_scan(table: exp.Table, pin: TablePin) -> exp.Table:
@@ -96,7 +110,9 @@ def _unnest(node: exp.Unnest) -> exp.Subquery:
             values += [exp.Anonymous(this=f"map_{part}", expressions=[value.copy()]) for part in ("keys", "values")]
         else:
             values.append(value.copy())
-    if node.args.get("offset"):
+    if offset := node.args.get("offset"):
+        # The parser takes the name of the ordinal out of the alias's columns.
+        names += [offset] if names and isinstance(offset, exp.Identifier) else []
         longest = exp.Greatest(this=_length(values[0]), expressions=[_length(v) for v in values[1:]])
         values.append(exp.Anonymous(this="generate_series", expressions=[exp.Literal.number(1), longest]))
     columns: list[exp.Expr] = [

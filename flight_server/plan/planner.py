@@ -6,17 +6,29 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
 
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
 
 from flight_server.config import Cost
-from flight_server.errors import InvalidRequest
-from flight_server.model import Bounds, Dataset, EngineName, Estimate, Plan, TablePin, Value
-from flight_server.plan import allowed, bind, dialect, scan
+from flight_server.errors import DatasetError, InvalidRequest, ServerError
+from flight_server.model import (
+    ANONYMOUS,
+    Bounds,
+    Caller,
+    Dataset,
+    EngineName,
+    Estimate,
+    Plan,
+    Policies,
+    TablePin,
+    Value,
+)
+from flight_server.plan import allowed, bind, dialect, fitting, policies, scan
+from flight_server.plan.dialect import Schemas
 from flight_server.plan.scan import FileSet, PinnedTable, Tables
 
 # Changes with every change of what a fingerprint means, so that no stored result of an older server is served.
@@ -30,9 +42,12 @@ _PLANS_MAX = 2000
 class Planner:
     """Turns a dataset and typed values into a Plan. Remembers plans and qualified trees, both bounded."""
 
-    def __init__(self, tables: Tables, cost: Cost) -> None:
+    def __init__(
+        self, tables: Tables, cost: Cost, today: Callable[[], date] = lambda: datetime.now(UTC).date()
+    ) -> None:
         self._tables = tables
         self._cost = cost
+        self._today = today
         self._lock = threading.Lock()
         self._plans: OrderedDict[object, Plan] = OrderedDict()
         self._trees: OrderedDict[tuple[str, tuple[tuple[str, int], ...]], exp.Query] = OrderedDict()
@@ -45,20 +60,27 @@ class Planner:
         bounds: Bounds,
         as_of: datetime | None = None,
         snapshots: Mapping[str, int | None] | None = None,
+        caller: Caller = ANONYMOUS,
+        in_force: Policies = Policies(),  # noqa: B008 - frozen
     ) -> Plan:
         """The plan at the current snapshots, at the moment `as_of`, or at the given `snapshots`.
+
+        The policies `in_force` are put around every scan, with the claims of `caller`, after optional terms have been
+        removed, so that no request can drop them. Files are counted from the dataset's own terms.
 
         Raises InvalidRequest (scan-limit, expired-ticket), NotFound (unknown-pin), ServerError for missing tables.
         """
         pinned = self._pin(dataset, as_of, snapshots)
         pins = {name: table.pin for name, table in pinned.items()}
+        held = {name: each for name, each in policies.holding(in_force, caller).items() if name in pins}
         # Everything that the plan is made from: what is left out here would be served stale, or to the wrong caller.
-        key = (dataset.digest, tuple(values.items()), engine, bounds, tuple(pins.values()))
+        guard = policies.key(in_force, held, caller)
+        key = (dataset.digest, tuple(values.items()), engine, bounds, tuple(pins.values()), guard)
         with self._lock:
             if key in self._plans:
                 self._plans.move_to_end(key)
                 return self._plans[key]
-        plan = self._made(dataset, values, engine, bounds, pinned)
+        plan = self._made(dataset, values, engine, bounds, pinned, held, caller)
         with self._lock:
             self._plans[key] = plan
             while len(self._plans) > _PLANS_MAX:
@@ -69,6 +91,17 @@ class Planner:
         """Columns and Athena types of the table `database.table`. Raises ServerError where there is none."""
         return scan.sql_schema(self._tables.pin(table, as_of).schema)
 
+    def policy_problems(self, in_force: Policies) -> list[DatasetError]:
+        """What is wrong with policies, held against the tables as they are now."""
+
+        def columns_of(name: str) -> Mapping[str, str] | None:
+            try:
+                return scan.sql_schema(self._tables.pin(name).schema)
+            except ServerError:
+                return None
+
+        return policies.problems(in_force, columns_of)
+
     def _made(
         self,
         dataset: Dataset,
@@ -76,28 +109,67 @@ class Planner:
         engine: EngineName,
         bounds: Bounds,
         pinned: Mapping[str, PinnedTable],
+        held: Mapping[str, policies.TablePolicies],
+        caller: Caller,
     ) -> Plan:
         pins = {name: table.pin for name, table in pinned.items()}
         tree, dropped = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
-        scans: dict[str, list[FileSet]] = {}
-        for node in allowed.tables(tree):
-            name = allowed.table_name(node)
-            scans.setdefault(name, []).append(self._tables.files(pinned[name], node))
-        estimate = scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
-        _check_cost(dataset, bounds, estimate)
+        scans = self._scans(tree, pinned, held)
+        estimate = self._estimate(scans)
+        over = _over(bounds, estimate)
+        if over is not None:
+            said, limit = over
+            hint = fitting.advice(
+                dataset, values, self._today(), lambda other: self._fits(dataset, other, bounds, pinned, held), limit
+            )
+            raise InvalidRequest("scan-limit", f"{dataset.name} {said}; {hint}")
+        schemas = _schemas(pinned)
+        applied = policies.put_around_scans(tree, held, schemas, caller)
         bound_sql = dialect.canonical(tree)
+        if engine == "duckdb":
+            sql = dialect.to_duckdb(tree, pins, schemas)
+        else:
+            sql = dialect.to_athena(tree, pins, schemas, dataset)
         return Plan(
             dataset=dataset,
             params=values,
             engine=engine,
-            sql=dialect.to_duckdb(tree, pins) if engine == "duckdb" else dialect.to_athena(tree, pins, dataset),
+            sql=sql,
             bound_sql=bound_sql,
             dropped=dropped,
             pins=tuple(pins[name] for name in sorted(pins)),
             fingerprint=_fingerprint(dataset, bound_sql, pins, scans),
             estimate=estimate,
             bounds=bounds,
+            policies=applied,
         )
+
+    def _scans(
+        self,
+        tree: exp.Query,
+        pinned: Mapping[str, PinnedTable],
+        held: Mapping[str, policies.TablePolicies],
+    ) -> dict[str, list[FileSet]]:
+        scans: dict[str, list[FileSet]] = {}
+        for node in allowed.tables(tree):
+            name = allowed.table_name(node)
+            guard = held.get(name, policies.TablePolicies())
+            scans.setdefault(name, []).append(self._tables.files(pinned[name], node, guard.masked, guard.reads))
+        return scans
+
+    def _estimate(self, scans: Mapping[str, list[FileSet]]) -> Estimate:
+        return scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
+
+    def _fits(
+        self,
+        dataset: Dataset,
+        values: Mapping[str, Value],
+        bounds: Bounds,
+        pinned: Mapping[str, PinnedTable],
+        held: Mapping[str, policies.TablePolicies],
+    ) -> bool:
+        tree, _ = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
+        return _over(bounds, self._estimate(self._scans(tree, pinned, held))) is None
 
     def _pin(
         self, dataset: Dataset, as_of: datetime | None, snapshots: Mapping[str, int | None] | None
@@ -110,8 +182,7 @@ class Planner:
         with self._lock:
             tree = self._trees.get(key)
         if tree is None:
-            schemas = {name: scan.sql_schema(table.schema) for name, table in pinned.items()}
-            tree = qualified(dataset.tree, schemas)
+            tree = qualified(dataset.tree, _schemas(pinned))
             with self._lock:
                 self._trees[key] = tree
                 while len(self._trees) > _TREES_MAX:
@@ -119,36 +190,30 @@ class Planner:
         return tree
 
 
-def qualified(tree: exp.Query, schemas: Mapping[str, Mapping[str, str]]) -> exp.Query:
+def _schemas(pinned: Mapping[str, PinnedTable]) -> Schemas:
+    return {name: scan.sql_schema(table.schema) for name, table in pinned.items()}
+
+
+def qualified(tree: exp.Query, schemas: Schemas) -> exp.Query:
     """A copy of `tree` in which every column names its table. `schemas`: database.table → column → Athena type.
 
     Raises InvalidRequest (sql-refused) that names a column which no table has.
     """
-    nested: dict[str, object] = {}
-    databases: dict[str, dict[str, Mapping[str, str]]] = {}
-    for name, columns in schemas.items():
-        database, _, table = name.partition(".")
-        databases.setdefault(database, {})[table] = columns
-    nested.update(databases)
     try:
-        found = qualify(tree.copy(), schema=nested, dialect="athena", quote_identifiers=False)
+        found = qualify(tree.copy(), schema=dialect.nested(schemas), dialect="athena", quote_identifiers=False)
     except SqlglotError as error:
         raise InvalidRequest("sql-refused", str(error).splitlines()[0]) from error
     assert isinstance(found, exp.Query)  # noqa: S101 - qualify keeps the kind of its input
     return found
 
 
-def _check_cost(dataset: Dataset, bounds: Bounds, estimate: Estimate) -> None:
+def _over(bounds: Bounds, estimate: Estimate) -> tuple[str, str] | None:
+    """What the plan exceeds, and the name of that limit; None when it may run."""
     if bounds.scan_bytes is not None and estimate.bytes > bounds.scan_bytes:
-        raise InvalidRequest(
-            "scan-limit",
-            f"{dataset.name} would read {estimate.bytes:,} bytes and may read {bounds.scan_bytes:,}; ask for less",
-        )
+        return f"would read {estimate.bytes:,} bytes and may read {bounds.scan_bytes:,}", "max_scan"
     if bounds.cost_usd is not None and estimate.usd > bounds.cost_usd:
-        raise InvalidRequest(
-            "scan-limit",
-            f"{dataset.name} would cost ${estimate.usd:.4f} and may cost ${bounds.cost_usd:.4f}; ask for less",
-        )
+        return f"would cost ${estimate.usd:.4f} and may cost ${bounds.cost_usd:.4f}", "max_cost"
+    return None
 
 
 def _fingerprint(

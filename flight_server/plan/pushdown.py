@@ -7,6 +7,7 @@ Iceberg as to the engines. Everything else is left out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
@@ -29,17 +30,27 @@ _ICEBERG: dict[type[exp.Expr], type[ice.LiteralPredicate]] = {
 _IN: Any = ice.In
 
 
-def row_filter(table: exp.Table, schema: Schema) -> ice.BooleanExpression:
-    """What every row of this scan must satisfy to matter: the terms of its own SELECT that are about this table."""
+def row_filter(table: exp.Table, schema: Schema, masked: frozenset[str] = frozenset()) -> ice.BooleanExpression:
+    """What every row of this scan must satisfy to matter: the terms of its own SELECT that are about this table.
+
+    Terms about `masked` columns are left out: they hold for other values than the stored ones.
+    """
     select = table.parent_select
-    if not isinstance(select, exp.Select):
+    if not isinstance(select, exp.Select) or _renames(table):
         return ice.AlwaysTrue()
+    schema = Schema(*(field for field in schema.fields if field.name.lower() not in masked))
     found: ice.BooleanExpression = ice.AlwaysTrue()
     for term in _terms(select, table):
         converted = _convert(term, table.alias_or_name, schema)
         if converted is not None:
             found = ice.And(found, converted)
     return found
+
+
+def _renames(table: exp.Table) -> bool:
+    """Whether the alias gives the columns other names, `t AS x(a, b)`: then a name says nothing about the table's."""
+    alias = table.args.get("alias")
+    return bool(alias and alias.args.get("columns"))
 
 
 def columns(table: exp.Table) -> set[str]:
@@ -83,7 +94,7 @@ def _convert(term: exp.Expr, alias: str, schema: Schema) -> ice.BooleanExpressio
     if isinstance(term, exp.And):
         left, right = _convert(term.left, alias, schema), _convert(term.right, alias, schema)
         return ice.And(left, right) if left and right else left or right
-    if isinstance(term, exp.Between):
+    if isinstance(term, exp.Between) and not term.args.get("symmetric"):
         low = _comparison(exp.GTE, term.this, term.args["low"], alias, schema)
         high = _comparison(exp.LTE, term.this, term.args["high"], alias, schema)
         return ice.And(low, high) if low and high else low or high
@@ -138,11 +149,12 @@ def _comparable(kind: ice_types.IcebergType, value: object) -> bool:
     if isinstance(kind, ice_types.LongType):
         return isinstance(value, int) and -(2**63) <= value < 2**63
     if isinstance(kind, ice_types.DateType):
-        return isinstance(value, date) and not isinstance(value, datetime)
+        # Not the first and the last day: Iceberg steps one beyond a bound that is not inclusive.
+        return isinstance(value, date) and not isinstance(value, datetime) and date.min < value < date.max
     if isinstance(kind, ice_types.TimestampType):
-        return isinstance(value, datetime) and value.tzinfo is None
+        return isinstance(value, datetime) and value.tzinfo is None and _inside(value)
     if isinstance(kind, ice_types.TimestamptzType):
-        return isinstance(value, datetime) and value.tzinfo is not None
+        return isinstance(value, datetime) and value.tzinfo is not None and _inside(value)
     if isinstance(kind, ice_types.DecimalType):
         return isinstance(value, Decimal) and -int(value.as_tuple().exponent) == kind.scale
     return isinstance(kind, ice_types.StringType) and isinstance(value, str)
@@ -165,15 +177,35 @@ def _constant(node: exp.Expr) -> object | None:
 
 
 def _cast(value: object | None, kind: exp.DataType) -> object | None:
+    """The constant that the cast gives, where it gives exactly the value that is written."""
     try:
         if kind.is_type("int", "bigint") and isinstance(value, (int, str)):
             return int(value)
-        if kind.is_type("date") and isinstance(value, str):
+        if not isinstance(value, str):
+            return None
+        if kind.is_type("date"):
             return date.fromisoformat(value)
-        if kind.is_type("timestamp", "timestamptz", "timestampntz") and isinstance(value, str):
-            return datetime.fromisoformat(value)
-        if kind.is_type("decimal") and isinstance(value, str):
-            return Decimal(value)
+        if kind.is_type("timestamp", "timestamptz", "timestampntz"):
+            return datetime.fromisoformat(value) if _fraction_digits(value) <= _precision(kind) else None
+        if kind.is_type("decimal") and len(kind.expressions) == 2:
+            exact = Decimal(value)
+            # A number with more decimals than the type would be rounded.
+            rounded = exact.quantize(Decimal(1).scaleb(-int(kind.expressions[1].name)))
+            return rounded if rounded == exact else None
     except (ValueError, InvalidOperation):
         return None
     return None
+
+
+def _fraction_digits(moment: str) -> int:
+    found = re.search(r"\.([0-9]+)", moment)
+    return len(found[1]) if found else 0
+
+
+def _precision(kind: exp.DataType) -> int:
+    # Trino's TIMESTAMP without a number has milliseconds; Iceberg's has microseconds.
+    return min(int(kind.expressions[0].name), 6) if kind.expressions else 3
+
+
+def _inside(moment: datetime) -> bool:
+    return datetime.min < moment.replace(tzinfo=None) < datetime.max

@@ -120,12 +120,22 @@ class Tables:
                 self._tables.popitem(last=False)
         return table
 
-    def files(self, pinned: PinnedTable, scan: exp.Table) -> FileSet:
-        """The files that `scan`, a table node of a qualified tree, reads at the pin."""
+    def files(
+        self,
+        pinned: PinnedTable,
+        scan: exp.Table,
+        masked: frozenset[str] = frozenset(),
+        also_read: frozenset[str] = frozenset(),
+    ) -> FileSet:
+        """The files that `scan`, a table node of a qualified tree, reads at the pin.
+
+        `masked`: columns of which the query sees other values than are stored, so that its terms about them tell
+        nothing about files. `also_read`: columns that are read besides the query's own.
+        """
         if pinned.pin.snapshot_id is None:
             return FileSet((), 0)
-        row_filter = pushdown.row_filter(scan, pinned.schema)
-        columns = tuple(sorted(pushdown.columns(scan)))
+        row_filter = pushdown.row_filter(scan, pinned.schema, masked)
+        columns = tuple(sorted((pushdown.columns(scan) - masked) | also_read))
         key = (pinned.pin.table, pinned.pin.snapshot_id, str(row_filter), columns)
         with self._lock:
             if key in self._files:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 from sqlglot import exp
 from sqlglot.optimizer.annotate_types import annotate_types
-from sqlglot.schema import MappingSchema
 
 from flight_server.errors import InvalidRequest
 from flight_server.model import Column, Dataset, ParamType, SortKey
@@ -113,19 +112,10 @@ def parameter_types(
     for call, dataset in zip(statement.calls, datasets, strict=True):
         for name, node in arguments.named(call, dataset).items():
             found |= arguments.types(node, dataset.params[name].type)
-    typed = annotate_types(tree.copy(), schema=_schema(schemas), dialect="athena")
+    typed = annotate_types(tree.copy(), schema=dialect.nested(schemas), dialect="athena")
     for node in typed.find_all(exp.Placeholder):
         found.setdefault(parameter_number(node) or 0, _compared(node))
     return tuple(found.get(number, _TEXT) for number in range(1, statement.parameters + 1))
-
-
-def _schema(schemas: Mapping[str, Mapping[str, str]]) -> MappingSchema:
-    schema = MappingSchema(dialect="athena")
-    for name, columns in schemas.items():
-        database, _, table = name.partition(".")
-        scan = exp.Table(this=exp.to_identifier(table, quoted=True), db=exp.to_identifier(database, quoted=True))
-        schema.add_table(scan, dict(columns))
-    return schema
 
 
 def _compared(node: exp.Placeholder) -> ParamType:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flight_server.errors import ContractViolated
 from flight_server.model import SortKey
 
 Indices = npt.NDArray[np.int64]
@@ -37,17 +38,23 @@ class Keys(Protocol):
 
 
 def encoder(order: Sequence[SortKey], schema: pa.Schema) -> Callable[[pa.RecordBatch], Keys]:
-    """What encodes the keys of batches with `schema`. One encoder for all parts: its keys compare across batches."""
+    """What encodes the keys of batches with `schema`. One encoder for all parts: its keys compare across batches.
+
+    A key that is not nullable takes no room for nulls; encoding one raises ContractViolated.
+    """
     fields = [schema.field(key.column) for key in order]
     widths = [_bits(field.type) + field.nullable for field in fields]
-    if sum(widths) <= 64:
-        return lambda batch: _Packed(_pack(batch, order, widths))
-    return lambda batch: _Columns(
-        pa.RecordBatch.from_arrays(
-            [_comparable(batch.column(key.column)) for key in order], names=[str(i) for i in range(len(order))]
-        ),
-        order,
-    )
+
+    def encode(batch: pa.RecordBatch) -> Keys:
+        for field in fields:
+            if not field.nullable and (nulls := batch.column(field.name).null_count):
+                raise ContractViolated(f"the sort key {field.name!r} promises no nulls, and the result has {nulls}")
+        if sum(widths) <= 64:
+            return _Packed(_pack(batch, order, widths))
+        columns = [_comparable(batch.column(key.column)) for key in order]
+        return _Columns(pa.RecordBatch.from_arrays(columns, names=[str(i) for i in range(len(order))]), order)
+
+    return encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +102,8 @@ class _Columns:
             )
             for i, key in enumerate(self.order)
         ]
-        indices = pc.sort_indices(pa.concat_batches(batches), sort_keys=keys)
-        return np.asarray(indices).astype(np.int64)
+        indices = np.asarray(pc.sort_indices(pa.concat_batches(batches), sort_keys=keys)).astype(np.int64)
+        return None if bool(np.all(indices[:-1] < indices[1:])) else indices
 
 
 @total_ordering

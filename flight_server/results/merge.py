@@ -22,7 +22,8 @@ def merge(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of all `parts` in `order`, in batches of at most `batch_rows`. Lazy: holds one batch of each part.
 
-    `schema` is that of the batches. Raises EngineFailed when a part is not sorted.
+    `schema` is that of the batches. Raises EngineFailed when a part is not sorted, ContractViolated for a null in a
+    key that has none by `schema`.
     """
     encode = encoder(order, schema)
     cursors = [cursor for cursor in (_Cursor(part, encode) for part in parts) if cursor.advance()]
@@ -76,7 +77,8 @@ def _in_order(runs: list[tuple[pa.RecordBatch, Keys]], batch_rows: int) -> Itera
     """The rows of all runs in order, cut to `batch_rows`, each batch with its first and last key."""
     if not runs:
         raise EngineFailed("a part of the result is not in the order of the query")
-    rows = pa.concat_batches([run[0] for run in runs])
+    # A run that nothing comes between is passed on as it is; concatenating would copy it.
+    rows = runs[0][0] if len(runs) == 1 else pa.concat_batches([run[0] for run in runs])
     indices = runs[0][1].stable_order([run[1] for run in runs[1:]])
     starts = _starts([run[0].num_rows for run in runs])
 

@@ -17,20 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from flight_server.errors import Cancelled, EngineFailed
+from flight_server.errors import Cancelled, EngineFailed, ResultLost
 from flight_server.model import Part, SortKey
 from flight_server.results.carriers import restore
 from flight_server.results.merge import merge
+from flight_server.telemetry import metrics
 
 _T = TypeVar("_T")
 # Between a read that is too small for the latency of S3 and one that holds memory for nothing.
 _BUFFER_MIN, _BUFFER_MAX = 64 << 10, 4 << 20
 # How soon a cancel is noticed while a read is on its way.
 _POLL_S = 0.05
-
-
-class PartMissing(EngineFailed, FileNotFoundError):
-    """A part that the manifest names is not there: removed since, by a life-cycle rule or by hand."""
 
 
 class Budget:
@@ -78,6 +75,7 @@ class PartReader:
         self._budget = budget
         self._parts_ahead = parts_ahead
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="parts")
+        metrics.READ_BYTES.set_function(lambda: budget.in_use)
 
     def inspect(self, paths: Sequence[str], cancelled: threading.Event) -> list[Part]:
         """The parts behind `paths`, from their footers. Raises EngineFailed for one that is missing or no Parquet."""
@@ -115,7 +113,7 @@ class PartReader:
                     stream.start()
                 first = next((batch for stream in streams if (batch := stream.peek())), None)
                 if first is not None:
-                    yield from merge(streams, order, first.schema, batch_rows)
+                    yield from merge(streams, order, _promised(first.schema, schema), batch_rows)
                 return
             waiting = [_Ahead(self._part(p, schema, rows, buffer), self._pool, cancelled) for p in parts[together:]]
             yield from _as_they_come(streams, waiting, cancelled)
@@ -137,12 +135,14 @@ class PartReader:
             ) as file,
         ):
             if file.metadata.num_rows != part.rows:
-                raise EngineFailed("a part of the result changed after the query had ended")
+                raise ResultLost("a part of the result changed after the query had ended")
             for batch in file.iter_batches(batch_size=batch_rows):
+                if batch.num_columns != len(schema):
+                    raise ResultLost(f"a part of the result has {batch.num_columns} columns, not {len(schema)}")
                 seen += batch.num_rows
                 yield restore(batch, schema)
         if seen != part.rows:
-            raise EngineFailed(f"a part of the result gave {seen:,} of its {part.rows:,} rows")
+            raise ResultLost(f"a part of the result gave {seen:,} of its {part.rows:,} rows")
 
 
 class _Ahead:
@@ -203,6 +203,11 @@ def _result(future: Future[_T], cancelled: threading.Event) -> _T:
             return future.result()
 
 
+def _promised(found: pa.Schema, contract: pa.Schema) -> pa.Schema:
+    """The types that were read, with the contract's word on which columns have nulls; Parquet says all of them may."""
+    return pa.schema([f.with_nullable(known.nullable) for f, known in zip(found, contract, strict=True)])
+
+
 def _buffer(budget: int, together: int, columns: int) -> int:
     """Bytes read at once for a column: half of the budget shared by what is open, within sensible bounds."""
     return max(_BUFFER_MIN, min(_BUFFER_MAX, budget // (2 * together * max(columns, 1))))
@@ -217,10 +222,12 @@ def _part_bytes(parts: Sequence[Part], columns: int, buffer: int, batch_rows: in
 
 @contextmanager
 def _translated(path: str) -> Iterator[None]:
+    name = path.rsplit("/", 1)[-1]
     try:
         yield
     except FileNotFoundError as error:
-        raise PartMissing(f"the part {path.rsplit('/', 1)[-1]!r} is not there") from error
+        raise ResultLost(f"the part {name!r} is not there") from error
     except (OSError, pa.ArrowException) as error:
-        name = path.rsplit("/", 1)[-1]
-        raise EngineFailed(f"the part {name!r} cannot be read: {str(error).splitlines()[0][:200]}") from error
+        # Arrow says this of every answer of S3, and of no answer; everything else is about the content.
+        kind = EngineFailed if "AWS Error" in str(error) else ResultLost
+        raise kind(f"the part {name!r} cannot be read: {str(error).splitlines()[0][:200]}") from error

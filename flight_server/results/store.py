@@ -13,14 +13,17 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+from botocore.exceptions import BotoCoreError, ClientError
 
-from flight_server.errors import EngineFailed
+from flight_server.errors import EngineFailed, ResultLost
 from flight_server.model import Part, Plan, StoredResult
 from flight_server.results.parts import PartReader
+from flight_server.telemetry import log
 
 _MANIFEST = "result.json"
 _MANIFEST_VERSION = 1
@@ -74,7 +77,7 @@ class Store:
     ) -> StoredResult:
         """Make what a query wrote a result: check the manifest's paths, look at every footer, write the manifest.
 
-        Raises EngineFailed for a path outside the attempt's prefix, a part that is missing or no Parquet.
+        Raises EngineFailed for a path outside the attempt's prefix, ResultLost for a part missing or no Parquet.
         """
         under = self.attempt_uri(fingerprint, attempt)
         for uri in uris:
@@ -83,7 +86,8 @@ class Store:
         parts = self._reader.inspect([uri.removeprefix("s3://") for uri in uris], cancelled)
         stored = StoredResult(fingerprint, query_id, tuple(parts), scanned_bytes, time.time())
         body = {"version": _MANIFEST_VERSION, **asdict(stored)}
-        self._fs.pipe_file(f"{self._prefix(fingerprint)}/{_MANIFEST}", json.dumps(body).encode())
+        with _translated():
+            self._fs.pipe_file(f"{self._prefix(fingerprint)}/{_MANIFEST}", json.dumps(body).encode())
         self._remember(stored)
         return stored
 
@@ -94,7 +98,11 @@ class Store:
 
     def read_lines(self, uri: str) -> list[str]:
         """The lines of a small text object, such as Athena's manifest of a query."""
-        text: str = self._fs.cat_file(uri.removeprefix("s3://")).decode()
+        try:
+            with _translated():
+                text: str = self._fs.cat_file(uri.removeprefix("s3://")).decode()
+        except FileNotFoundError as error:
+            raise ResultLost("its manifest is not there") from error
         return [line.strip().strip('"') for line in text.splitlines() if line.strip()]
 
     def forget(self, fingerprint: str) -> None:
@@ -111,8 +119,10 @@ class Store:
         """Attempts that no result names and whose newest file is older than `older_than_s`."""
         attempts: dict[str, list[dict[str, Any]]] = {}
         owned: set[str] = set()
-        self._fs.invalidate_cache()
-        for path, entry in self._fs.find(self._root, detail=True).items():
+        with _translated():
+            self._fs.invalidate_cache()
+            listed = self._fs.find(self._root, detail=True)
+        for path, entry in listed.items():
             if path.endswith(f"/{_MANIFEST}"):
                 found = self._load(path.split("/")[-2])
                 owned |= {part.path.rsplit("/", 1)[0] for part in (found.parts if found else ())}
@@ -133,12 +143,18 @@ class Store:
 
     def _load(self, fingerprint: str) -> StoredResult | None:
         try:
-            body = json.loads(self._fs.cat_file(f"{self._prefix(fingerprint)}/{_MANIFEST}"))
+            with _translated():
+                text = self._fs.cat_file(f"{self._prefix(fingerprint)}/{_MANIFEST}")
         except FileNotFoundError:
             return None
-        if body.pop("version") != _MANIFEST_VERSION:
+        try:
+            body = json.loads(text)
+            if body.pop("version") != _MANIFEST_VERSION:
+                return None
+            return StoredResult(**{**body, "parts": tuple(Part(**part) for part in body["parts"])})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("result_manifest_unreadable", fingerprint=fingerprint, reason=str(error)[:200])
             return None
-        return StoredResult(**{**body, "parts": tuple(Part(**part) for part in body["parts"])})
 
     def _remember(self, stored: StoredResult) -> None:
         with self._lock:
@@ -147,8 +163,18 @@ class Store:
                 self._remembered.popitem(last=False)
 
     def _remove(self, path: str, *, recursive: bool = False) -> None:
-        self._fs.invalidate_cache()
-        try:
+        with suppress(FileNotFoundError), _translated():
+            self._fs.invalidate_cache()
             self._fs.rm(path, recursive=recursive)
-        except FileNotFoundError:
-            return
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """S3's errors as EngineFailed; FileNotFoundError passes, since only the caller knows what its absence means."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, BotoCoreError, ClientError) as error:
+        text = str(error) or type(error).__name__
+        raise EngineFailed(f"the result store cannot be used: {text.splitlines()[0][:200]}") from error

@@ -34,24 +34,26 @@ class Tickets:
         self._secret = secret
         self._ttl_s = ttl_s
 
-    def issue(self, plan: Plan, asked: Request | None = None) -> tuple[bytes, float]:
+    def issue(self, plan: Plan, submission: str | None = None) -> tuple[bytes, float]:
         """A ticket for exactly this plan (resolved values, pinned snapshots), and the epoch second it expires.
 
-        `asked` is the statement where there was one: its dataset has no name to ask for it by.
+        With `submission`, for the kept result of that submitted query.
         """
         question: dict[str, object] = {
             "dataset": plan.dataset.name,
             "version": plan.dataset.version,
             "params": {name: to_json(value) for name, value in plan.params.items()},
         }
-        if asked is not None and plan.dataset.unnamed:
-            question = {"sql": asked.sql, "params": dict(asked.params)}
+        if plan.statement is not None:
+            question = {"sql": plan.statement.sql, "params": dict(plan.statement.params)}
         payload = {
             **question,
             "engine": plan.engine,
             "pins": {pin.table: pin.snapshot_id for pin in plan.pins},
             "contract": plan.dataset.digest,
         }
+        if submission is not None:
+            payload["submission"] = submission
         return self.seal(_PREFIX, payload, self._ttl_s)
 
     def open(self, ticket: bytes) -> Request:
@@ -66,6 +68,7 @@ class Tickets:
             issued_engine=payload["engine"],
             pins=payload["pins"],
             contract=payload["contract"],
+            submission=payload.get("submission"),
         )
 
     def renew(self, ticket: bytes) -> tuple[bytes, float]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -15,23 +15,29 @@ import pyarrow.flight as flight
 
 from flight_server.config import Config
 from flight_server.datasets.describe import contract_json
-from flight_server.errors import Error, InvalidRequest, ServerError, Unsupported, nearest
-from flight_server.model import Dataset, Plan, Request, plan_json
+from flight_server.errors import InvalidRequest, Unsupported, nearest
+from flight_server.model import Dataset, Plan, Request, plan_json, to_json
 from flight_server.pipeline import Answer, Pipeline
-from flight_server.service import calls, descriptors, status
-from flight_server.service.auth import caller_of
-from flight_server.service.calls import Call, CallFactory, Calls
+from flight_server.service import calls, descriptors, tls
+from flight_server.service.audit import Audit
+from flight_server.service.auth import Authentication
+from flight_server.service.calls import Call, CallFactory, Calls, caller_of
 from flight_server.service.descriptors import Tickets
 from flight_server.service.flight_sql import messages
 from flight_server.service.flight_sql.service import FlightSql
 from flight_server.service.streams import Prefetch, stream
-from flight_server.telemetry import log
+from flight_server.service.submissions import Submissions
+from flight_server.statements import NAME as SQL
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _ACTIONS = {
     "describe": 'The contract of a dataset as JSON. Body: {"dataset": "daily_prices"}',
     "explain": "The plan of a request and the SQL that the engine would run, as JSON. Body: a request in JSON form",
+    "submit": "Start a query and return at once. Body: a request in JSON form",
+    "status": 'How a submitted query stands, as JSON. Body: {"id": "…"}',
+    "result": 'A FlightInfo for the result of a submitted query that succeeded. Body: {"id": "…"}',
+    "cancel": 'Stop a submitted query. Body: {"id": "…"}',
 }
 
 
@@ -44,10 +50,13 @@ def _rpc(
     def wrapped(self: FlightService, context: flight.ServerCallContext, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         call = _call(context)
         try:
+            if call.caller is None:
+                # No header said it, so the client's certificate does; only here is its name known.
+                call.identified(self.authentication.certificate(context.peer_identity().decode(errors="replace")))
             self.calls.enter(call)
             result = method(self, context, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - the RPC wrapper: everything is reported, nothing leaks
-            raise _wire(error, call) from None
+            raise calls.wire(error, call) from None
         # A stream ends after its method: `_batches` says how.
         if call.outcome.method != "DoGet":
             call.outcome.code = "ok"
@@ -59,14 +68,31 @@ def _rpc(
 class FlightService(flight.FlightServerBase):
     """Serves a Pipeline over Arrow Flight. Listens from construction on; `serve` blocks until `shutdown`."""
 
-    def __init__(self, location: str, pipeline: Pipeline, config: Config, tickets: Tickets) -> None:
+    def __init__(
+        self,
+        location: str,
+        pipeline: Pipeline,
+        config: Config,
+        tickets: Tickets,
+        authentication: Authentication,
+        audit: Audit,
+    ) -> None:
+        self.authentication = authentication
+        self.audit = audit
         self.calls = Calls(config.limits)
+        self.submissions = Submissions(pipeline, config.submitted)
         self._pipeline = pipeline
         self._tickets = tickets
         self._body_max = config.limits.request_bytes_max
         self._heartbeat_s = config.server.heartbeat_s
         self._sql = FlightSql(pipeline, tickets, config.sql.handle_ttl_s, self._body_max)
-        super().__init__(location, middleware={calls.NAME: CallFactory(self.calls)})
+        super().__init__(
+            location,
+            # With a handler the certificate's name is lost, without one there is no Handshake (docs/security.md).
+            auth_handler=None if authentication.by_certificate else calls.HandshakeHandler(),
+            middleware={calls.NAME: CallFactory(self.calls, authentication, audit)},
+            **tls.options(config.tls),
+        )
 
     @_rpc
     def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> Iterator[flight.FlightInfo]:
@@ -85,33 +111,19 @@ class FlightService(flight.FlightServerBase):
     def get_flight_info(
         self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor
     ) -> flight.FlightInfo:
-        request = self._asked(context, descriptor)
-        plan = self._plan(context, request)
-        ticket, expires = self._tickets.issue(plan, request)
-        # No location: the ticket is good wherever the client is connected.
-        endpoint = flight.FlightEndpoint(
-            ticket, [], pa.scalar(datetime.fromtimestamp(expires, UTC), pa.timestamp("ns", "UTC"))
-        )
+        plan = self._plan(context, self._asked(context, descriptor))
         stored = self._pipeline.stored(plan)
-        return flight.FlightInfo(
-            plan.dataset.schema,
-            descriptor,
-            [endpoint],
-            stored.rows if stored else -1,
-            stored.bytes if stored else -1,
-            ordered=bool(plan.dataset.sorted),
-            app_metadata=json.dumps(plan_json(plan)),
-        )
+        size = (stored.rows, stored.bytes) if stored else (-1, -1)
+        return self._info(descriptor, plan, self._tickets.issue(plan), size)
 
     @_rpc
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:
-        plan = self._plan(context, descriptors.decode_ticket(ticket.ticket, self._tickets, self._body_max))
-        answer = self._pipeline.answer(plan)
         call = _call(context)
+        answer = self._answer(context, descriptors.decode_ticket(ticket.ticket, self._tickets, self._body_max))
         # Run last: after the engine has ended, its figures are known, whatever the end was.
         call.on_end(lambda: _account(call.outcome, answer))
         call.on_end(answer.execution.close)
-        return flight.GeneratorStream(plan.dataset.schema, self._batches(context, call, answer))
+        return flight.GeneratorStream(answer.plan.dataset.schema, self._batches(context, call, answer))
 
     @_rpc
     def list_actions(self, context: flight.ServerCallContext) -> list[tuple[str, str]]:  # noqa: ARG002
@@ -124,6 +136,12 @@ class FlightService(flight.FlightServerBase):
             found = self._describe(context, body)
         elif action.type == "explain":
             found = self._explain(context, body)
+        elif action.type == "submit":
+            request = descriptors.decode(body, self._body_max)
+            query = self.submissions.submit(self._plan(context, request), caller_of(context))
+            found = {"id": query.id, "state": query.state}
+        elif action.type in ("status", "result", "cancel"):
+            return iter([flight.Result(self._submitted(context, action.type, body))])
         elif (results := self._sql.act(action.type, body, caller_of(context))) is not None:
             return iter([flight.Result(result) for result in results])
         else:
@@ -153,13 +171,48 @@ class FlightService(flight.FlightServerBase):
             return self._sql.request(descriptor.command, caller_of(context))
         return descriptors.decode(descriptor.command or b"", self._body_max)
 
+    def _answer(self, context: flight.ServerCallContext, request: Request) -> Answer:
+        if request.submission is None:
+            return self._pipeline.answer(self._plan(context, request))
+        answer = self.submissions.answer(request.submission, caller_of(context))
+        _name(_call(context).outcome, answer.plan)
+        return answer
+
+    def _submitted(self, context: flight.ServerCallContext, what: str, body: bytes) -> bytes:
+        query_id, caller = descriptors.decode_object(body, self._body_max, ["id"]).get("id"), caller_of(context)
+        if what == "cancel":
+            query = self.submissions.cancel(query_id, caller)
+            return json.dumps({"id": query.id, "state": query.state}).encode()
+        if what == "status":
+            return json.dumps(self.submissions.get(query_id, caller).status()).encode()
+        query = self.submissions.finished(query_id, caller)
+        _name(_call(context).outcome, query.plan)
+        asked = flight.FlightDescriptor.for_path(query.plan.dataset.name)
+        ticket = self._tickets.issue(query.plan, query.id if query.kept else None)
+        return bytes(self._info(asked, query.plan, ticket, (query.rows, query.bytes)).serialize())
+
+    @staticmethod
+    def _info(
+        asked: flight.FlightDescriptor, plan: Plan, ticket: tuple[bytes, float], size: tuple[int, int]
+    ) -> flight.FlightInfo:
+        expires = pa.scalar(datetime.fromtimestamp(ticket[1], UTC), pa.timestamp("ns", "UTC"))
+        # No location: the ticket is good wherever the client is connected.
+        endpoint = flight.FlightEndpoint(ticket[0], [], expires)
+        return flight.FlightInfo(
+            plan.dataset.schema,
+            asked,
+            [endpoint],
+            *size,
+            ordered=bool(plan.dataset.sorted),
+            app_metadata=json.dumps(plan_json(plan)),
+        )
+
     def _plan(self, context: flight.ServerCallContext, request: Request) -> Plan:
         caller = caller_of(context)
         outcome = _call(context).outcome
-        outcome.caller, outcome.dataset = caller.name, request.dataset[:80]
+        outcome.dataset, outcome.params = request.dataset[:80] or SQL, calls.digest(request.params)
         plan = self._pipeline.plan(request, caller)
-        outcome.known, outcome.fingerprint = plan.dataset.name, plan.fingerprint
-        outcome.engine, outcome.cache = plan.engine, plan.cache
+        _name(outcome, plan)
         return plan
 
     def _batches(self, context: flight.ServerCallContext, call: Call, answer: Answer) -> Iterator[pa.RecordBatch]:
@@ -188,7 +241,7 @@ class FlightService(flight.FlightServerBase):
                 outcome.code = "ok"
                 _add_trailers(context, answer, outcome)
         except Exception as error:  # noqa: BLE001 - the RPC wrapper's other half: a stream outlives its method
-            raise _wire(error, call) from None
+            raise calls.wire(error, call) from None
 
     def _describe(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
         found = descriptors.decode_object(body, self._body_max, ["dataset", "version"])
@@ -201,7 +254,7 @@ class FlightService(flight.FlightServerBase):
 
     def _explain(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
         plan = self._plan(context, descriptors.decode(body, self._body_max))
-        return {**plan_json(plan), "sql": plan.bound_sql, "row_filters": []}
+        return {**plan_json(plan), "sql": plan.bound_sql, "row_filters": [asdict(each) for each in plan.policies]}
 
     @staticmethod
     def _listed(dataset: Dataset) -> flight.FlightInfo:
@@ -213,6 +266,14 @@ def _call(context: flight.ServerCallContext) -> Call:
     call = context.get_middleware(calls.NAME)
     assert isinstance(call, Call)  # noqa: S101 - CallFactory puts one on every RPC
     return call
+
+
+def _name(outcome: calls.Outcome, plan: Plan) -> None:
+    """Say in a call's log line, audit line and metrics what is answered."""
+    outcome.dataset = outcome.known = plan.dataset.name
+    outcome.fingerprint, outcome.engine, outcome.cache = plan.fingerprint, plan.engine, plan.cache
+    outcome.params = calls.digest({name: to_json(value) for name, value in plan.params.items()})
+    outcome.policies = tuple(each.name for each in plan.policies)
 
 
 def _account(outcome: calls.Outcome, answer: Answer) -> None:
@@ -233,16 +294,3 @@ def _add_trailers(context: flight.ServerCallContext, answer: Answer, outcome: ca
     }
     for name, value in trailers.items():
         context.add_trailer(f"x-athena-flight-{name}", str(value))
-
-
-def _wire(error: BaseException, call: Call) -> Exception:
-    if isinstance(error, Error):
-        call.outcome.code = error.code
-        if isinstance(error, ServerError):
-            log.error("request_failed", code=error.code, message=error.message, dataset=call.outcome.dataset)
-        return status.to_wire(error)
-    # Nobody expected this: the client gets an id, the log what happened.
-    incident = uuid.uuid4().hex[:12]
-    call.outcome.code = "internal"
-    log.error("internal_error", incident=incident, method=call.outcome.method, exc_info=error)
-    return status.to_wire(ServerError("internal", f"the server failed; its log has the incident {incident}"))

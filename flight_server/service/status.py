@@ -48,6 +48,10 @@ class Unimplemented(_Unprintable, NotImplementedError):  # type: ignore[misc]
     """UNIMPLEMENTED."""
 
 
+class Unmapped(_Unprintable, RuntimeError):  # type: ignore[misc]
+    """UNKNOWN."""
+
+
 _WIRE: dict[type[Error], type[Exception]] = {
     InvalidRequest: InvalidArgument,
     NotFound: Missing,
@@ -61,8 +65,13 @@ _WIRE: dict[type[Error], type[Exception]] = {
 }
 
 
-def to_wire(error: Error) -> Exception:
-    """The exception that makes pyarrow send the right status with `[code] message`, one line, and nothing else."""
+def to_wire(error: Error, *, get_schema: bool = False) -> Exception:
+    """The exception that makes pyarrow send the right status with `[code] message`, one line, and nothing else.
+
+    pyarrow's GetSchema knows no Flight errors and would send their traceback: from it they go as UNKNOWN, but clean.
+    """
     text = " ".join(str(error).split())
     kind = next((wire for ours, wire in _WIRE.items() if isinstance(error, ours)), flight.FlightInternalError)
+    if get_schema and issubclass(kind, flight.FlightError):
+        kind = Unmapped
     return kind(text if len(text) <= _MESSAGE_MAX else text[: _MESSAGE_MAX - 1] + "…")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +66,12 @@ class LocalAws:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
+    def s3_faults(self, *rules: dict[str, Any]) -> None:
+        """Replace the rules of `s3_faults.py`; without any, S3 is well again."""
+        request = urllib.request.Request(f"{self.s3_endpoint}/_faults", json.dumps(rules).encode())
+        with urllib.request.urlopen(request):
+            pass
+
     def client(self, service: str) -> Any:
         """A boto3 client of `s3` or `glue`, or of `athena`."""
         if service != "athena":
@@ -94,7 +102,8 @@ class LocalAws:
 def start_aws(bucket: str = "local-lake", moto_port: int = 0, athena_port: int = 0) -> LocalAws:
     """Start all three on free loopback ports and create the bucket."""
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("moto_process.py")), str(moto_port)],
+        [sys.executable, "-m", "tests.fakes.moto_process", str(moto_port)],
+        cwd=Path(__file__).parents[2],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -7,21 +7,35 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+from contextlib import suppress
 from typing import Any
 
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.s3.models import FakeKey
-from moto.server import ThreadedMotoServer
+from werkzeug.serving import make_server
+
+from tests.fakes.s3_faults import FaultyStore
 
 
 def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     FakeKey.value = _kept_value(FakeKey.value)  # type: ignore[assignment, method-assign]
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
-    server.start()
-    print(server.get_host_and_port()[1], flush=True)
+    application = FaultyStore(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=_Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(server.server_port, flush=True)
     sys.stdin.read()
-    server.stop()
+    server.shutdown()
+
+
+class _Handler(MotoRequestHandler):
+    """A connection that was broken on purpose is not worth a traceback and a second answer."""
+
+    def run_wsgi(self) -> None:
+        with suppress(ConnectionError, OSError):
+            super().run_wsgi()
 
 
 def _kept_value(plain: Any) -> property:

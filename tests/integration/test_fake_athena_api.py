@@ -214,6 +214,16 @@ def test_calls_are_throttled_and_broken_on_demand(athena: AthenaClient, impatien
     assert impatient.list_work_groups()
 
 
+def test_the_next_call_meets_any_error(athena: AthenaClient, impatient: Any) -> None:
+    expired = {"operation": "ListWorkGroups", "type": "ExpiredTokenException", "message": "The security token expired"}
+    athena.aws.faults.errors_next = [expired]
+    assert impatient.list_data_catalogs()
+    with pytest.raises(ClientError) as error:
+        impatient.list_work_groups()
+    assert code(error) == "ExpiredTokenException"
+    assert impatient.list_work_groups()
+
+
 def test_queries_beyond_the_quota_are_refused(athena: AthenaClient, impatient: Any) -> None:
     athena.aws.faults.update({"quota": 2, "running_s": 20})
     ids = [athena.start(QUICK) for _ in range(2)]

@@ -12,7 +12,7 @@ from pyiceberg.catalog import Catalog
 
 from tests.fakes.athena import output
 from tests.fix_athena import AthenaClient
-from tests.fix_lake import ROWS
+from tests.lake import ROWS
 
 
 def test_csv_quotes_every_value_and_no_null(athena: AthenaClient) -> None:
@@ -293,3 +293,24 @@ def test_scanned_bytes_are_those_of_the_files_and_columns_touched(athena: Athena
     nested = f"WITH a AS (SELECT * FROM prices) SELECT max(price) FROM a JOIN values_ v ON a.id = v.id WHERE {month}"
     assert 0 < scanned(nested) < everything / 4
     assert scanned("SELECT count(*) FROM prices WHERE trade_date > DATE '2030-01-01'") == 0
+
+
+@pytest.mark.soak
+def test_twenty_million_rows_in_eight_files(athena: AthenaClient) -> None:
+    count = 20_000_000
+    athena.aws.faults.file_count = 8
+    query = f"""
+        SELECT n AS id, CAST(n % 1000 AS integer) AS grp, n * 0.5e0 AS price, n * 2 AS volume,
+               date_add('day', CAST(n % 3000 AS integer), DATE '2015-01-01') AS day, CAST(n % 500 AS varchar) AS ticker
+        FROM TABLE(sequence(start => 1, stop => {count})) AS s(n) ORDER BY 1"""
+    id_ = athena.start(
+        f"UNLOAD ({query}) TO 's3://{athena.aws.bucket}/soak/' WITH (format='PARQUET', compression='ZSTD')"
+    )
+    status = athena.wait(id_, deadline_s=110)["Status"]
+    assert status["State"] == "SUCCEEDED", status
+    uris = athena.manifest(athena.execution(id_))
+    assert len(uris) == 8
+    ids = [part["id"].to_numpy() for part in athena.parts(uris)]
+    assert all((part[1:] > part[:-1]).all() for part in ids)
+    assert sum(len(part) for part in ids) == count
+    assert sum(int(part.sum()) for part in ids) == count * (count + 1) // 2

@@ -19,7 +19,7 @@ from pyathena.pandas.cursor import PandasCursor
 from pyiceberg.catalog import Catalog
 
 from tests.fakes.aws import LocalAws
-from tests.fix_lake import DATABASE, ROWS
+from tests.lake import DATABASE, ROWS
 
 ALL = "SELECT * FROM values_ ORDER BY id"
 PLAIN = "SELECT id, ticker, trade_date, price, amount FROM prices ORDER BY id"

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
 
 import pytest
 import sqlglot
@@ -20,6 +19,7 @@ from flight_server.model import Parameter, TablePin, Value
 from flight_server.plan import bind, dialect
 from flight_server.plan.literals import literal
 from flight_server.plan.planner import qualified
+from tests.fix_datasets import with_columns
 from tests.fix_engine import Run, tree
 
 strings = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=40)
@@ -45,8 +45,13 @@ PARAMS = {
     "m": Parameter("m", param_type("map<string, string>")),
 }
 PINS = {"d.t": TablePin("d.t", 7, 0, "/warehouse/d/t/metadata/1.json")}
-QUALIFIED = qualified(tree(QUERY), {"d.t": {"s": "VARCHAR"}})
-PRINTERS: dict[str, Callable[[exp.Query, Any], str]] = {"athena": dialect.to_athena, "duckdb": dialect.to_duckdb}
+SCHEMAS = {"d.t": {"s": "VARCHAR"}}
+QUALIFIED = qualified(tree(QUERY), SCHEMAS)
+RESULT = with_columns('s = { type = "string" }', 'same = { type = "string" }', 'hit = { type = "int32" }')
+PRINTERS: dict[str, Callable[[exp.Query], str]] = {
+    "athena": lambda bound: dialect.to_athena(bound, PINS, SCHEMAS, RESULT),
+    "duckdb": lambda bound: dialect.to_duckdb(bound, PINS, SCHEMAS),
+}
 
 
 def shape(text: str, name: str) -> exp.Expr:
@@ -60,7 +65,7 @@ def shape(text: str, name: str) -> exp.Expr:
 
 def printed(name: str, s: str, items: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> str:
     bound, _ = bind.bind(QUALIFIED, PARAMS, {"s": s, "l": items, "m": pairs})
-    return PRINTERS[name](bound, PINS)
+    return PRINTERS[name](bound)
 
 
 @pytest.mark.parametrize("name", PRINTERS)
@@ -141,7 +146,7 @@ TYPES = {
 
 @pytest.mark.parametrize(("kind", "value"), EXTREMES)
 def test_duckdb_reads_back_exactly_the_value_and_its_type(run: Run, kind: str, value: Value) -> None:
-    written = dialect.to_duckdb(exp.select(exp.alias_(literal(param_type(kind), value), "x")), {})
+    written = dialect.to_duckdb(exp.select(exp.alias_(literal(param_type(kind), value), "x")), {}, {})
     (found,) = run(f"SELECT x, typeof(x) FROM ({written})")
     expected: object = list(value) if isinstance(value, tuple) else value
     assert found[0] == expected

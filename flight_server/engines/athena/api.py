@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from flight_server.config import Athena
 from flight_server.errors import EngineFailed, InvalidRequest, Unavailable
@@ -24,6 +25,8 @@ QUERY_BYTES_MAX = 262_144
 # Ids in one BatchGetQueryExecution.
 BATCH_MAX = 50
 _THROTTLED = ("ThrottlingException", "TooManyRequestsException", "Throttling", "RequestLimitExceeded")
+# The last is raised for an answer that is no JSON, of a proxy for example, and is no BotoCoreError.
+_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
 TERMINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
@@ -36,6 +39,7 @@ class QueryStatus:
     reason: str = ""
     retryable: bool = False
     submitted: datetime | None = None
+    completed: datetime | None = None
     scanned_bytes: int = 0
     manifest_uri: str | None = None
 
@@ -87,18 +91,20 @@ class Api:
             request["EngineConfiguration"] = {name: dpus for name, dpus in capacity.items() if dpus}
         try:
             return self._client.start_query_execution(**request)["QueryExecutionId"]
-        except (ClientError, BotoCoreError) as error:
+        except _ERRORS as error:
             _fail(error)
 
     def statuses(self, ids: Sequence[str]) -> list[QueryStatus]:
         """The state of up to `BATCH_MAX` queries. Raises Unavailable (engine-throttled), EngineFailed."""
         try:
             answer = self._client.batch_get_query_execution(QueryExecutionIds=list(ids))
-        except (ClientError, BotoCoreError) as error:
+        except _ERRORS as error:
             _fail(error)
+        # Other codes than this one say nothing about the query: it is looked at again.
         unknown = [
             QueryStatus(each["QueryExecutionId"], "FAILED", each.get("ErrorMessage", "Athena does not know the query"))
             for each in answer.get("UnprocessedQueryExecutionIds", [])
+            if each.get("ErrorCode") == "INVALID_INPUT"
         ]
         return [_status(each) for each in answer.get("QueryExecutions", [])] + unknown
 
@@ -106,7 +112,7 @@ class Api:
         """Ask Athena to stop a query; one that has ended stays as it is."""
         try:
             self._client.stop_query_execution(QueryExecutionId=query_id)
-        except (ClientError, BotoCoreError) as error:
+        except _ERRORS as error:
             _fail(error)
 
     def manifest_lines(self, query_id: str) -> list[str]:
@@ -125,14 +131,14 @@ class Api:
                 if not page.get("NextToken"):
                     return uris
                 token = {"NextToken": page["NextToken"]}
-        except (ClientError, BotoCoreError) as error:
+        except _ERRORS as error:
             _fail(error)
 
     def ping(self) -> None:
         """Raise unless Athena answers for the work group."""
         try:
             self._client.get_work_group(WorkGroup=self._settings.work_group)
-        except (ClientError, BotoCoreError) as error:
+        except _ERRORS as error:
             _fail(error)
 
 
@@ -145,12 +151,13 @@ def _status(execution: Any) -> QueryStatus:
         reason=failure.get("ErrorMessage") or status.get("StateChangeReason", ""),
         retryable=bool(failure.get("Retryable")),
         submitted=status.get("SubmissionDateTime"),
+        completed=status.get("CompletionDateTime"),
         scanned_bytes=int(statistics.get("DataScannedInBytes", 0)),
         manifest_uri=statistics.get("DataManifestLocation"),
     )
 
 
-def _fail(error: ClientError | BotoCoreError) -> NoReturn:
+def _fail(error: ClientError | BotoCoreError | ResponseParserError) -> NoReturn:
     if isinstance(error, ClientError):
         code = error.response["Error"]["Code"]
         message = error.response["Error"].get("Message", "")

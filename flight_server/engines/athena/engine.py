@@ -11,9 +11,10 @@ import pyarrow as pa
 from flight_server.config import Athena, Cost
 from flight_server.engines.athena.api import Api
 from flight_server.engines.athena.poller import Poller
-from flight_server.engines.athena.query import Admission, ResultStore, SharedQuery
-from flight_server.errors import Cancelled, EngineFailed, Unavailable
+from flight_server.engines.athena.query import Admission, Ended, ResultStore, SharedQuery
+from flight_server.errors import Cancelled, EngineFailed, ResultLost, Unavailable
 from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
+from flight_server.telemetry import metrics
 
 if TYPE_CHECKING:
     from mypy_boto3_athena.client import AthenaClient
@@ -28,6 +29,7 @@ class AthenaEngine:
         self._api = Api(client, settings)
         self._poller = Poller(self._api, settings)
         self._admission = Admission(settings)
+        self._ended = Ended()
         self._store = store
         self._settings = settings
         self._cost = cost
@@ -35,6 +37,8 @@ class AthenaEngine:
         self._running: dict[str, SharedQuery] = {}
         self._ending: set[SharedQuery] = set()
         self._closed = False
+        metrics.QUERIES_RUNNING.labels(self.name).set_function(lambda: self.running)
+        metrics.QUERIES_QUEUED.labels(self.name).set_function(lambda: self._admission.queued)
 
     def start(self, plan: Plan) -> AthenaExecution:
         return AthenaExecution(self, self._store, plan, self._cost)
@@ -52,6 +56,16 @@ class AthenaEngine:
         with self._lock:
             return len(self._running)
 
+    @property
+    def queued(self) -> int:
+        """Queries that wait for a place."""
+        return self._admission.queued
+
+    def forget(self, stored: StoredResult) -> None:
+        """Give up a result that cannot be read: neither it nor its query is asked for again."""
+        self._ended.add(stored.query_id, lost=True)
+        self._store.forget(stored.fingerprint)
+
     def join(self, plan: Plan) -> SharedQuery:
         """The running query of this plan, or a new one; the caller is one of its waiters until it `leave`s."""
         with self._lock:
@@ -59,7 +73,9 @@ class AthenaEngine:
                 raise Unavailable("draining", "the server is stopping; ask another one, or this one again later")
             shared = self._running.get(plan.fingerprint)
             if shared is None or shared.done.is_set():
-                shared = SharedQuery(plan, self._api, self._poller, self._admission, self._store, self._settings)
+                shared = SharedQuery(
+                    plan, self._api, self._poller, self._admission, self._store, self._ended, self._settings
+                )
                 self._running[plan.fingerprint] = shared
                 shared.start()
             shared.waiters += 1
@@ -107,19 +123,17 @@ class AthenaExecution:
         stored = self._engine.stored(self._plan)
         if stored is not None:
             self._stats = ExecutionStats(stored.query_id)
-            batches = self._store.read(stored, self._plan, self._cancelled)
+            sent = False
             try:
-                first = next(batches, None)
-            except FileNotFoundError:
-                # Its parts were removed under it, by a life-cycle rule: ask again as if it had never been.
-                self._store.forget(stored.fingerprint)
-            else:
-                if first is not None:
-                    yield first
-                    yield from self._named(stored.query_id, batches)
+                for batch in self._read(stored):
+                    sent = True
+                    yield batch
                 return
-        stored = self._run()
-        yield from self._named(stored.query_id, self._store.read(stored, self._plan, self._cancelled))
+            except ResultLost:
+                # Its parts were removed under it, by a life-cycle rule: ask again as if it had never been.
+                if sent:
+                    raise
+        yield from self._read(self._run())
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -141,8 +155,8 @@ class AthenaExecution:
             return shared.result(self._cancelled)
         finally:
             scanned = shared.scanned_bytes
-            usd = max(scanned, self._cost.bytes_min) / 1e12 * self._cost.usd_per_tb if shared.query_id else 0.0
-            self._stats = ExecutionStats(shared.query_id, scanned, usd)
+            usd = 0.0 if scanned is None else max(scanned, self._cost.bytes_min) / 1e12 * self._cost.usd_per_tb
+            self._stats = ExecutionStats(shared.query_id, scanned or 0, usd)
             self._leave()
 
     def _leave(self) -> None:
@@ -151,10 +165,11 @@ class AthenaExecution:
         if shared is not None:
             self._engine.leave(shared)
 
-    @staticmethod
-    def _named(query_id: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """`batches`, with the query's id in whatever goes wrong while reading them."""
+    def _read(self, stored: StoredResult) -> Iterator[pa.RecordBatch]:
+        """The rows of a result, with the query's id in whatever goes wrong. One that is lost is not served again."""
         try:
-            yield from batches
+            yield from self._store.read(stored, self._plan, self._cancelled)
         except EngineFailed as error:
-            raise EngineFailed(f"Athena query {query_id}: {error.message}") from error
+            if isinstance(error, ResultLost):
+                self._engine.forget(stored)
+            raise type(error)(f"Athena query {stored.query_id}: {error.message}") from error

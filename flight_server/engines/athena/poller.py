@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from flight_server.config import Athena
 from flight_server.engines.athena.api import BATCH_MAX, Api, QueryStatus
-from flight_server.errors import Error
-from flight_server.telemetry import log
+from flight_server.errors import EngineFailed, Error
+from flight_server.telemetry import log, metrics
 
 # Each pause is half as long again as the one before: a query that has run for a minute is looked at every second.
 _BACK_OFF = 1.5
@@ -69,6 +69,10 @@ class Poller:
             except Error as error:
                 self._broken(due, error)
                 continue
+            except Exception as error:  # noqa: BLE001 - the top of a thread: without it nobody would see an end any more
+                log.error("athena_poller_failed", exc_info=error)
+                self._broken(due, EngineFailed(f"{type(error).__name__} while looking at queries"))
+                continue
             self._throttled_s = 0.0
             self._seen(due, {status.id: status for status in statuses})
 
@@ -80,6 +84,7 @@ class Poller:
                 waiting = sorted(self._watches.values(), key=lambda watch: watch.due)
                 due = [watch for watch in waiting if watch.due <= now][:BATCH_MAX]
                 if due:
+                    metrics.POLL_LAG_SECONDS.set(now - due[0].due)
                     return due
                 self._changed.wait(waiting[0].due - now if waiting else None)
             return []

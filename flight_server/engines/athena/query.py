@@ -11,8 +11,9 @@ import hashlib
 import random
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -21,15 +22,17 @@ import pyarrow as pa
 from flight_server.config import Athena
 from flight_server.engines.athena.api import Api, QueryStatus
 from flight_server.engines.athena.poller import Poller
-from flight_server.errors import Cancelled, EngineFailed, Error, Unavailable
+from flight_server.errors import Cancelled, EngineFailed, Error, ResultLost, Unavailable
 from flight_server.model import Plan, StoredResult
-from flight_server.telemetry import log
+from flight_server.telemetry import log, metrics
 
 # How soon the last waiter's leaving is noticed while waiting for a place.
 _POLL_S = 0.05
 # Attempts of a day that other runs have used up before one is given up as hopeless.
 _STALE_MAX = 50
-# Clocks differ: a query submitted this much before we asked is one of an earlier run.
+# Queries of this process that are known to have ended; a day has fewer than Athena's quotas allow.
+_ENDED_MAX = 100_000
+# Clocks differ: a query that ended this much before we asked is one of an earlier run.
 _CLOCK_SKEW = timedelta(seconds=30)
 # How long a stopped query gets to say so before its files are left to the sweep.
 _STOP_WAIT_S = 10.0
@@ -99,20 +102,50 @@ class Admission:
                 self._changed.notify_all()
 
 
+class Ended:
+    """Ids of queries whose end this process has seen, and which of them left a result that cannot be read."""
+
+    def __init__(self) -> None:
+        self._lost: OrderedDict[str, bool] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, query_id: str, *, lost: bool = False) -> None:
+        with self._lock:
+            self._lost[query_id] = lost or self._lost.get(query_id, False)
+            while len(self._lost) > _ENDED_MAX:
+                self._lost.popitem(last=False)
+
+    def has(self, query_id: str) -> bool:
+        with self._lock:
+            return query_id in self._lost
+
+    def lost(self, query_id: str) -> bool:
+        with self._lock:
+            return self._lost.get(query_id, False)
+
+
 class SharedQuery:
     """The run of one fingerprint. Ends with a stored result or an error; stopped when nobody waits any more."""
 
     def __init__(
-        self, plan: Plan, api: Api, poller: Poller, admission: Admission, store: ResultStore, settings: Athena
+        self,
+        plan: Plan,
+        api: Api,
+        poller: Poller,
+        admission: Admission,
+        store: ResultStore,
+        ended: Ended,
+        settings: Athena,
     ) -> None:
         self.plan = plan
         self.waiters = 0
         self.done = threading.Event()
         self.abandoned = threading.Event()
         self.query_id = ""
-        self.scanned_bytes = 0
+        # Bytes that this run is billed for; None when it found a result that was paid before.
+        self.scanned_bytes: int | None = None
         self._api, self._poller, self._admission = api, poller, admission
-        self._store, self._settings = store, settings
+        self._store, self._ended, self._settings = store, ended, settings
         self._result: StoredResult | None = None
         self._error: Error | None = None
         self._thread = threading.Thread(target=self._run, name="athena-query", daemon=True)
@@ -135,8 +168,10 @@ class SharedQuery:
 
     def _run(self) -> None:
         try:
-            with self._admission.place(self.abandoned):
-                self._result = self._attempts()
+            self._result = self._stored()
+            if self._result is None:
+                with self._admission.place(self.abandoned):
+                    self._result = self._attempts()
         except Error as error:
             self._error = error
         except Exception as error:  # noqa: BLE001 - the top of a thread: those who wait must hear of it
@@ -144,6 +179,13 @@ class SharedQuery:
             self._error = EngineFailed(f"query {self.query_id or 'not started'}: {type(error).__name__} in the server")
         finally:
             self.done.set()
+
+    def _stored(self) -> StoredResult | None:
+        """What an equal query has stored since our caller looked: one that ends just then must not be paid twice."""
+        cache = self.plan.dataset.cache
+        stored = None if cache.mode == "off" else self._store.find(self.plan.fingerprint, cache.ttl_s)
+        self.query_id = stored.query_id if stored else ""
+        return stored
 
     def _attempts(self) -> StoredResult:
         runs = 0
@@ -153,27 +195,42 @@ class SharedQuery:
             asked = datetime.now(UTC)
             self.query_id = self._start(attempt)
             status = self._watch()
-            ours = status.submitted is None or status.submitted > asked - _CLOCK_SKEW
-            if status.state == "SUCCEEDED":
-                self.scanned_bytes = status.scanned_bytes if ours else 0
-                with suppress(FileNotFoundError):
-                    return self._complete(attempt, status)
-                if not ours:
-                    continue
-                raise EngineFailed(f"query {self.query_id}: its manifest is not there")
-            if self.abandoned.is_set():
-                self._store.discard(self.plan.fingerprint, attempt)
+            earlier = self._ended.has(status.id) or (status.completed or asked) < asked - _CLOCK_SKEW
+            self._ended.add(status.id)
+            if status.state == "SUCCEEDED" and self._may_serve(status.id, earlier=earlier):
+                try:
+                    stored = self._complete(attempt, status)
+                except ResultLost:
+                    # A life-cycle rule took the files of an earlier run; those of this one should be there.
+                    if not earlier:
+                        raise
+                else:
+                    if status.submitted is None or status.submitted > asked - _CLOCK_SKEW:
+                        self.scanned_bytes = status.scanned_bytes
+                    return stored
+            elif self.abandoned.is_set():
+                self._discard(attempt)
                 raise Cancelled("cancelled", "the query was stopped")
-            if not ours or status.state == "CANCELLED" or "HIVE_PATH_ALREADY_EXISTS" in status.reason:
-                # An earlier run had this attempt, or another replica's last waiter stopped it under ours.
+            if earlier or "HIVE_PATH_ALREADY_EXISTS" in status.reason:
                 log.info("athena_attempt_stale", query_id=self.query_id, state=status.state)
                 continue
-            self._store.discard(self.plan.fingerprint, attempt)
+            self._discard(attempt)
             runs += 1
-            if not status.retryable or runs >= self._settings.attempts_max:
+            if runs >= self._settings.attempts_max or not _may_run_again(status):
                 raise EngineFailed(f"Athena query {self.query_id}: {_one_line(status.reason)}")
             log.warning("athena_retry", query_id=self.query_id, run=runs, reason=_one_line(status.reason))
-        raise EngineFailed(f"{_STALE_MAX} attempts of this query have been stopped today; the last is {self.query_id}")
+        raise EngineFailed(f"{_STALE_MAX} attempts of this query are used up today; the last is {self.query_id}")
+
+    def _may_serve(self, query_id: str, *, earlier: bool) -> bool:
+        """Whether a successful query answers this question: one that had ended before may be too old for its cache."""
+        return not self._ended.lost(query_id) and (not earlier or self.plan.dataset.cache.mode == "snapshot")
+
+    def _discard(self, attempt: str) -> None:
+        try:
+            self._store.discard(self.plan.fingerprint, attempt)
+        except EngineFailed as error:
+            # What the query said matters more; the sweep finds the files.
+            log.warning("athena_discard_failed", query_id=self.query_id, reason=error.message)
 
     def _start(self, attempt: str) -> str:
         fingerprint = self.plan.fingerprint
@@ -196,20 +253,32 @@ class SharedQuery:
     def _watch(self) -> QueryStatus:
         """Wait for the query's end; stop it when nobody waits any more."""
         watch = self._poller.watch(self.query_id)
-        stopped_at: float | None = None
+        told, give_up = False, 0.0
         try:
             while not watch.changed.wait(_POLL_S):
-                if self.abandoned.is_set() and stopped_at is None:
-                    self._api.stop(self.query_id)
-                    stopped_at = time.monotonic()
-                if stopped_at is not None and time.monotonic() - stopped_at > _STOP_WAIT_S:
+                if not self.abandoned.is_set():
+                    continue
+                give_up = give_up or time.monotonic() + _STOP_WAIT_S
+                told = told or self._stop()
+                if time.monotonic() > give_up:
+                    log.error("athena_stop_failed", query_id=self.query_id, told=told)
                     return QueryStatus(self.query_id, "CANCELLED", "stopped")
         finally:
             self._poller.unwatch(watch)
+        metrics.ENGINE_QUERIES.labels(watch.status.state if watch.status else "LOST").inc()
         if watch.error is not None:
             raise EngineFailed(f"Athena query {self.query_id}: {watch.error.message}")
         assert watch.status is not None  # noqa: S101 - changed without an error means an end
         return watch.status
+
+    def _stop(self) -> bool:
+        """Whether Athena has taken the order to stop; throttling and broken connections are worth another try."""
+        try:
+            self._api.stop(self.query_id)
+        except Error as error:
+            log.warning("athena_stop_refused", query_id=self.query_id, reason=error.message)
+            return False
+        return True
 
     def _complete(self, attempt: str, status: QueryStatus) -> StoredResult:
         try:
@@ -220,6 +289,8 @@ class SharedQuery:
             return self._store.complete(
                 self.plan.fingerprint, attempt, status.id, uris, status.scanned_bytes, threading.Event()
             )
+        except EngineFailed as error:
+            raise type(error)(f"Athena query {status.id}: {error.message}") from error
         except Error as error:
             raise EngineFailed(f"Athena query {status.id}: {error.message}") from error
 
@@ -228,6 +299,11 @@ def unload(sql: str, uri: str) -> str:
     """The statement that makes Athena write the rows of `sql` as Parquet under `uri`."""
     # Level 3 is zstd's own default; Athena's writer takes the same time for it as for gzip's and writes less.
     return f"UNLOAD ({sql}) TO '{uri}' WITH (format = 'PARQUET', compression = 'ZSTD', compression_level = 3)"
+
+
+def _may_run_again(status: QueryStatus) -> bool:
+    """What Athena calls retryable, and what another replica's last waiter stopped under ours; never a limit."""
+    return status.retryable or (status.state == "CANCELLED" and "limit" not in status.reason.lower())
 
 
 def _one_line(text: str) -> str:

@@ -1,6 +1,6 @@
 """`python -m tests.fakes.athena`: start the local AWS, print what to export, serve until interrupted.
 
-With `--load FILE.py` the function `load(catalog, aws)` of that file fills tables through pyiceberg first.
+`--load FILE.py` first calls `load(catalog, aws)` of that file, which may write any tables through pyiceberg.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def main() -> None:
     parser.add_argument("--moto-port", type=int, default=0, help="S3 and Glue; 0 picks a free port")
     parser.add_argument("--athena-port", type=int, default=0, help="Athena; 0 picks a free port")
     parser.add_argument("--load", type=Path, help="Python file with load(catalog, aws)")
+    parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     arguments = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -30,7 +32,14 @@ def main() -> None:
         for name, value in aws.environment.items():
             print(f"export {name}={value}")
         print(f"# warehouse {aws.warehouse}, results {aws.results}; interrupt to stop", flush=True)
+        if arguments.with_parent:
+            threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
         stop.wait()
+
+
+def _stop_with_parent(stop: threading.Event) -> None:
+    sys.stdin.read()
+    stop.set()
 
 
 def _load(path: Path, aws: LocalAws) -> None:

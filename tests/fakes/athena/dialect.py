@@ -12,6 +12,8 @@ from typing import Literal
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel
 
+from tests.fakes.athena.errors import QueryFailed
+
 # Trino functions without a translation in sqlglot, as macros of the engine's database.
 MACROS = """
 CREATE MACRO athena_round_us(us) AS make_timestamp(us + 500 - (((us + 500) % 1000 + 1000) % 1000));
@@ -60,7 +62,6 @@ CREATE MACRO array_max(x) AS list_max(x);
 CREATE MACRO array_min(x) AS list_min(x);
 CREATE MACRO arrays_overlap(a, b) AS list_has_any(a, b);
 CREATE MACRO array_intersect(a, b) AS list_intersect(a, b);
-CREATE MACRO map_filter(m, f) AS map_from_entries(list_filter(map_entries(m), f));
 """
 
 _TEXT = {exp.DType.VARCHAR, exp.DType.TEXT, exp.DType.CHAR, exp.DType.NVARCHAR, exp.DType.NCHAR}
@@ -68,6 +69,10 @@ _TEXT = {exp.DType.VARCHAR, exp.DType.TEXT, exp.DType.CHAR, exp.DType.NVARCHAR, 
 _JODA = [("yyyy", "%Y"), ("yy", "%y"), ("MMMM", "%B"), ("MMM", "%b"), ("MM", "%m"), ("dd", "%d"), ("HH", "%H")]
 _JODA += [("hh", "%I"), ("mm", "%M"), ("ss", "%S"), ("SSSSSS", "%f"), ("SSS", "%g"), ("EEEE", "%A"), ("EEE", "%a")]
 _JODA += [("DDD", "%j"), ("a", "%p"), ("d", "%-d"), ("M", "%-m"), ("H", "%-H"), ("m", "%-M"), ("s", "%-S"), ("Z", "%z")]
+
+# Units of date_trunc, date_add and date_diff.
+_UNITS = {"millisecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year"}
+_MAP_LAMBDAS = {"transform_keys", "transform_values", "map_filter"}
 
 Rows = Literal["map", "row"]
 
@@ -116,10 +121,15 @@ def _rewrite(node: exp.Expr, source: Callable[[exp.Table], str], rows: Rows) -> 
             return _cast(node)
         case exp.Column() if node.args.get("db"):
             return exp.Column(this=node.this.copy(), table=node.args["table"].copy())
+        case exp.Select() if _nested(node) and node.args.get("order") and not _limited(node):
+            # Trino drops the ORDER BY of a subquery, which then comes in any order.
+            node.set("order", None)
+            return node
         case exp.TimestampTrunc() | exp.DateTrunc():
-            unit = exp.Literal.string(node.text("unit").lower())
+            unit = _unit(node)
             return _call("cast_to_type", _call("date_trunc", unit, node.this), node.this)
         case exp.DateAdd():
+            _unit(node)
             step = exp.Interval(this=exp.Paren(this=node.expression.copy()), unit=node.args["unit"].copy())
             return _call("cast_to_type", exp.Add(this=exp.Paren(this=node.this.copy()), expression=step), node.this)
         case exp.Add() | exp.Sub() if isinstance(node.expression, exp.Interval) and not isinstance(
@@ -128,7 +138,7 @@ def _rewrite(node: exp.Expr, source: Callable[[exp.Table], str], rows: Rows) -> 
             return _call("cast_to_type", node, node.this)
         case exp.DateDiff():
             # Trino counts whole units; DuckDB's date_diff counts borders crossed and its date_sub whole units.
-            unit = exp.Literal.string(node.text("unit").lower())
+            unit = _unit(node)
             return _call("date_sub", unit, node.expression, node.this)
         case exp.StrToTime() | exp.Localtimestamp():
             return exp.Cast(this=node.copy(), to=exp.DataType(this=exp.DType.TIMESTAMP_MS))
@@ -139,11 +149,56 @@ def _rewrite(node: exp.Expr, source: Callable[[exp.Table], str], rows: Rows) -> 
             if isinstance(node.parent, exp.Cast):
                 return exp.AtTimeZone(this=zoned, zone=node.args["zone"].copy())
             return zoned
+        case exp.Anonymous() if node.name.lower() in _MAP_LAMBDAS:
+            return _map_lambda(node)
         case exp.Anonymous() if node.name.lower() == "format_datetime":
             pattern = exp.Literal.string(_joda(node.expressions[1].name))
             return _call("strftime", node.expressions[0], pattern)
         case _:
             return node
+
+
+def _nested(node: exp.Expr) -> bool:
+    """Whether a query is inside another one; parentheses around the whole do not count."""
+    parent = node.parent
+    while isinstance(parent, exp.Subquery) and parent.parent is None:
+        parent = parent.parent
+    return parent is not None
+
+
+def _limited(node: exp.Expr) -> bool:
+    return any(node.args.get(part) for part in ("limit", "offset", "fetch"))
+
+
+def _unit(node: exp.Expr) -> exp.Literal:
+    """Trino knows no microseconds, decades or epochs here; DuckDB does."""
+    unit = node.text("unit").lower()
+    if unit not in _UNITS:
+        raise QueryFailed("INVALID_FUNCTION_ARGUMENT", f"line 1:1: '{unit}' is not a valid TIMESTAMP field")
+    return exp.Literal.string(unit)
+
+
+def _map_lambda(node: exp.Anonymous) -> exp.Expr:
+    """`transform_values(m, (k, v) -> …)` and its like, over the map's list of entries."""
+    source, function = node.expressions
+    key, value = (parameter.name for parameter in function.expressions)
+    entry = exp.to_identifier(f"entry_of_{key}_{value}")
+    parts = {
+        name: _call("struct_extract", entry, exp.Literal.string(part))
+        for name, part in ((key, "key"), (value, "value"))
+    }
+    body = exp.Paren(this=function.this.copy())
+    for name in list(body.find_all(exp.Identifier)):
+        field = isinstance(name.parent, exp.Dot) and name.arg_key == "expression"
+        if name.name in parts and not field and not isinstance(name.parent, exp.Column | exp.Lambda | exp.ColumnDef):
+            name.replace(parts[name.name].copy())
+    kind = node.name.lower()
+    if kind == "map_filter":
+        kept = exp.Lambda(this=body, expressions=[entry])
+        return _call("map_from_entries", _call("list_filter", _call("map_entries", source), kept))
+    pair = [body, parts[value]] if kind == "transform_keys" else [parts[key], body]
+    made = exp.Lambda(this=_call("row", *pair), expressions=[entry])
+    return _call("map_from_entries", _call("list_transform", _call("map_entries", source), made))
 
 
 def _call(name: str, *arguments: exp.Expr) -> exp.Anonymous:

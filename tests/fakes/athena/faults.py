@@ -36,6 +36,8 @@ class Faults:
     # Calls that meet ThrottlingException, by operation ("*" = any), and calls that meet HTTP 500.
     throttle_next: dict[str, int] = field(default_factory=dict)
     broken_next: dict[str, int] = field(default_factory=dict)
+    # Errors of the next calls: {"operation": "*", "type": "ExpiredTokenException", "message": "…", "status": 400}.
+    errors_next: list[dict[str, Any]] = field(default_factory=list)
     # Calls that are carried out and whose answer is lost: the connection closes without one.
     lost_next: dict[str, int] = field(default_factory=dict)
     # Calls per second and burst, by operation; `{}` = no limit, `AWS_RATES` = the documented ones.
@@ -90,6 +92,13 @@ class Faults:
                 return False
             self.too_many_next -= 1
             return True
+
+    def take_error(self, operation: str) -> dict[str, Any] | None:
+        with self._lock:
+            for i, error in enumerate(self.errors_next):
+                if error.get("operation", "*") in ("*", operation):
+                    return self.errors_next.pop(i)
+            return None
 
     def take_failure(self) -> dict[str, Any] | None:
         with self._lock:

@@ -78,6 +78,11 @@ class _Handler(BaseHTTPRequestHandler):
         if faults.take("broken_next", operation):
             self._send(500, {"__type": "InternalServerException", "Message": "Internal server error"})
             return
+        if told := faults.take_error(operation):
+            self._send(int(told.get("status", 400)), {"__type": told["type"], "Message": told.get("message", "")})
+            return
+        status: int
+        answer: dict[str, Any]
         try:
             status, answer = 200, self.server.operations.call(operation, request)
         except ApiError as error:

@@ -39,9 +39,21 @@ def text_column(column: pa.Array, kind: AthenaType) -> pa.Array:
         unit = {0: "s", 3: "ms", 6: "us"}[digits]
         return pc.strftime(column.cast(pa.timestamp(unit)), format="%Y-%m-%d %H:%M:%S")
     if kind.name in ("double", "real"):
-        narrow = kind.name == "real"
-        return pa.array([java_double(_shortest(v) if narrow else v) for v in column.to_pylist()], pa.string())
+        return _floats(column, kind.name == "real")
     return pa.array([_text(v, kind) for v in column.to_pylist()], pa.string())
+
+
+def _floats(column: pa.Array, narrow: bool) -> pa.Array:
+    """Arrow's shortest digits, with `.0` where it has none; one by one only where Java writes an exponent or a word."""
+    size = pc.abs(column)
+    plain = pc.or_(pc.equal(column, 0), pc.and_(pc.greater_equal(size, 1e-3), pc.less(size, 1e7)))
+    text = column.cast(pa.string())
+    text = pc.if_else(pc.match_substring(text, "."), text, pc.binary_join_element_wise(text, ".0", ""))
+    odd = pc.filter(column, pc.fill_null(pc.invert(plain), False))
+    if not len(odd):
+        return text
+    spelled = [java_double(_shortest(v) if narrow else v) for v in odd.to_pylist()]
+    return pc.replace_with_mask(text, pc.fill_null(pc.invert(plain), False), pa.array(spelled, pa.string()))
 
 
 def _shortest(value: float | None) -> float | None:

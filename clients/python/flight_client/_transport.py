@@ -1,0 +1,201 @@
+"""One connection to one server: credentials, errors without gRPC noise, retries with back-off, trailers.
+
+pyarrow's readers show no trailers, but a client middleware is handed them as headers, in the thread that reads the end
+of a stream. That is how a stream's row count is known.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import pyarrow.flight as flight
+
+from flight_client.errors import RETRIED, FlightDataError, ServerError, Unauthenticated, Unavailable, from_wire
+from flight_client.settings import Settings
+
+_R = TypeVar("_R")
+# First pause, longest pause, and the time after which a busy server is reported: a person waits that long, not longer.
+RETRY_FIRST_S, RETRY_MAX_S, RETRY_TOTAL_S = 0.2, 5.0, 30.0
+# Everything but a stream answers within milliseconds; a server that says nothing for so long never will.
+CALL_TIMEOUT_S = 60.0
+
+
+class Transport:
+    """A FlightClient that speaks in our errors. Thread-safe; `close` ends its streams."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.url = settings.url
+        self._settings = settings
+        self._watch = _Watch()
+        self._headers: list[tuple[bytes, bytes]] = []
+        options = {
+            "tls_root_certs": _pem(settings.tls_roots),
+            "cert_chain": _pem(settings.cert),
+            "private_key": _pem(settings.key),
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        self._client = flight.FlightClient(settings.url, middleware=[self._watch], **given)
+        if settings.token is not None:
+            self._headers = [(b"authorization", b"Bearer " + settings.token.encode())]
+        elif settings.user is not None:
+            self._log_in()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def list_flights(self) -> list[flight.FlightInfo]:
+        return self._call(lambda options: list(self._client.list_flights(b"", options)))
+
+    def flight_info(self, request: Mapping[str, object]) -> flight.FlightInfo:
+        descriptor = flight.FlightDescriptor.for_command(encode(request))
+        return self._call(lambda options: self._client.get_flight_info(descriptor, options))
+
+    def action(self, name: str, body: Mapping[str, object]) -> bytes:
+        """The one result of an action."""
+        asked = flight.Action(name, encode(body))
+        results = self._call(lambda options: list(self._client.do_action(asked, options)))
+        if len(results) != 1:
+            raise ServerError("unexpected", f"the action {name} gave {len(results)} results, not one")
+        return bytes(results[0].body.to_pybytes())
+
+    def action_json(self, name: str, body: Mapping[str, object]) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.action(name, body))
+        return found
+
+    def open(self, ticket: flight.Ticket) -> Stream:
+        """A stream that has begun: its schema is known. No time limit: the server has one for each dataset."""
+        with self._watch.trailers() as trailers:
+            reader = self._mended(lambda: self._client.do_get(ticket, self._options(None)))
+        return Stream(reader, trailers)
+
+    def _call(self, call: Callable[[flight.FlightCallOptions], _R]) -> _R:
+        return retried(lambda: self._mended(lambda: call(self._options(CALL_TIMEOUT_S))))
+
+    def _mended(self, call: Callable[[], _R]) -> _R:
+        """`call` with its errors translated, and once more with a new token where the old one has expired."""
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001 - the one place where pyarrow's errors become ours
+            ours = from_wire(error)
+        if isinstance(ours, Unauthenticated) and ours.code == "expired-credential" and self._settings.user is not None:
+            self._log_in()
+            try:
+                return call()
+            except Exception as error:  # noqa: BLE001 - as above
+                ours = from_wire(error)
+        raise ours
+
+    def _log_in(self) -> None:
+        try:
+            pair = self._client.authenticate_basic_token(self._settings.user, self._settings.password)
+        except Exception as error:  # noqa: BLE001 - as in `_mended`
+            raise from_wire(error) from None
+        self._headers = [pair]
+
+    def _options(self, timeout_s: float | None) -> flight.FlightCallOptions:
+        return flight.FlightCallOptions(timeout=timeout_s, headers=self._headers)
+
+
+class Stream:
+    """One running DoGet. Read it from one thread; `cancel` may come from any."""
+
+    def __init__(self, reader: flight.FlightStreamReader, trailers: dict[str, str]) -> None:
+        self._reader = reader
+        self._trailers = trailers
+        self.rows = 0
+
+    def batches(self) -> Iterator[Any]:
+        """Record batches; zero-row ones are the server's sign of life. Ends only when the server said that it is all.
+
+        gRPC ends a stream with a status, and pyarrow raises for any but OK, so that a stream that broke off never
+        looks complete. The server's own row count in the trailers is held against what came, for what lies between.
+        """
+        while True:
+            try:
+                chunk = self._reader.read_chunk()
+            except StopIteration:
+                break
+            except Exception as error:  # noqa: BLE001 - as in `_mended`
+                raise from_wire(error, rows_seen=self.rows > 0) from None
+            if chunk.data is not None:
+                self.rows += chunk.data.num_rows
+                yield chunk.data
+        said = self._trailers.get("x-athena-flight-rows")
+        if said is not None and int(said) != self.rows:
+            raise ServerError("incomplete", f"the server sent {int(said):,} rows and {self.rows:,} arrived")
+
+    def cancel(self) -> None:
+        self._reader.cancel()
+
+
+def retried(call: Callable[[], _R], wait: Callable[[float], object] = time.sleep) -> _R:
+    """`call`, again after a pause while the server says busy, draining or engine-throttled, for `RETRY_TOTAL_S`."""
+    deadline = time.monotonic() + RETRY_TOTAL_S
+    pause = RETRY_FIRST_S
+    while True:
+        try:
+            return call()
+        except Unavailable as error:
+            # Full jitter: clients that were turned away together do not come back together.
+            pause_s = random.uniform(0.5, 1.0) * pause  # noqa: S311 - no secret
+            if not may_retry(error) or time.monotonic() + pause_s > deadline:
+                raise
+        wait(pause_s)
+        pause = min(2 * pause, RETRY_MAX_S)
+
+
+def may_retry(error: FlightDataError) -> bool:
+    """Whether the server asked for another try. A connection that is refused or lost is reported at once."""
+    return isinstance(error, Unavailable) and error.code in RETRIED
+
+
+def encode(body: Mapping[str, object]) -> bytes:
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _pem(file: Any) -> bytes | None:
+    return None if file is None else file.read_bytes()
+
+
+class _Watch(flight.ClientMiddlewareFactory):
+    """Gives the next call of this thread a place for its trailers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._local = threading.local()
+
+    def trailers(self) -> _Sink:
+        return _Sink(self._local)
+
+    def start_call(self, info: flight.CallInfo) -> flight.ClientMiddleware | None:  # noqa: ARG002 - fixed by pyarrow
+        found: dict[str, str] | None = getattr(self._local, "found", None)
+        return None if found is None else _Collect(found)
+
+
+class _Sink:
+    def __init__(self, local: threading.local) -> None:
+        self._local = local
+
+    def __enter__(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        self._local.found = found
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        self._local.found = None
+
+
+class _Collect(flight.ClientMiddleware):
+    def __init__(self, found: dict[str, str]) -> None:
+        super().__init__()
+        self._found = found
+
+    def received_headers(self, headers: dict[str, list[str | bytes]]) -> None:
+        for name, values in headers.items():
+            if isinstance(values[0], str):
+                self._found[name] = values[0]

@@ -1,0 +1,92 @@
+"""The ways to take an answer: Arrow, batches, polars, pandas, DuckDB, a Parquet file.
+
+A query and a submitted query have the same ones; they differ in how they come by a FlightInfo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from flight_client import _fetch, _parquet
+from flight_client._progress import Progress
+from flight_client._transport import Transport
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+
+class Answer:
+    """Something that can be read as rows, any number of times. Every reading asks the server anew."""
+
+    def __init__(
+        self, transport: Transport, label: str, info: Callable[[], flight.FlightInfo], bar: bool | None
+    ) -> None:
+        self._transport = transport
+        self._label = label
+        self._info = info
+        self._bar = bar
+
+    def arrow(self) -> pa.Table:
+        """The whole answer as an Arrow table, with the contract's schema."""
+        info = self._info()
+        with closing(self._watched(info)) as batches:
+            return pa.Table.from_batches(batches, info.schema)
+
+    def reader(self) -> pa.RecordBatchReader:
+        """The answer as a stream. A reader that is dropped before its end cancels the query on the server."""
+        info = self._info()
+        return pa.RecordBatchReader.from_batches(info.schema, _fetch.batches(self._transport, info))
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return _fetch.batches(self._transport, self._info())
+
+    def pl(self) -> pl.DataFrame:
+        """The whole answer as a polars DataFrame, without a copy of most columns. Needs polars."""
+        import polars
+
+        found = polars.from_arrow(self.arrow())
+        assert isinstance(found, polars.DataFrame)  # noqa: S101 - what from_arrow makes of a table
+        return found
+
+    def df(self, **options: Any) -> pd.DataFrame:
+        """The whole answer as a pandas DataFrame; `options` are those of `pyarrow.Table.to_pandas`. Needs pandas.
+
+        Dates become datetime64. Whole numbers with nulls become floats, as pandas has it;
+        `types_mapper=pandas.ArrowDtype` keeps every type exactly.
+        """
+        return self.arrow().to_pandas(**{"date_as_object": False, **options})
+
+    def duck(self, sql: str, **tables: Any) -> pa.Table:
+        """Run DuckDB SQL here over the answer, called `this`, and give its result. Needs duckdb.
+
+        `tables` are further ones: other queries, Arrow tables, polars or pandas frames.
+        """
+        import duckdb
+
+        # Tables and not streams: DuckDB reads a stream once, and finds it empty when the SQL names it a second time.
+        with duckdb.connect() as connection:
+            for name, table in {"this": self, **tables}.items():
+                connection.register(name, table.arrow() if isinstance(table, Answer) else table)
+            return connection.sql(sql).to_arrow_table()
+
+    def to_parquet(self, path: str | PathLike[str], *, compression: str = "zstd") -> Path:
+        """Write the answer to a Parquet file, in bounded memory. `path` is there only when it is whole."""
+        info, target = self._info(), Path(path)
+        with closing(self._watched(info)) as batches:
+            _parquet.write(target, info.schema, batches, compression)
+        return target
+
+    def _watched(self, info: flight.FlightInfo) -> Generator[pa.RecordBatch, None, None]:
+        with (
+            Progress(self._label, info.total_records, self._bar) as progress,
+            closing(_fetch.batches(self._transport, info, progress.tick)) as batches,
+        ):
+            yield from batches

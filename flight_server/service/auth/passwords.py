@@ -1,0 +1,77 @@
+"""Passwords against argon2 hashes, with bounded work: a check is expensive on purpose, for attackers and for us."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import Argon2Error, InvalidHashError
+
+from flight_server.errors import Unavailable
+from flight_server.service.auth.identities import Holder, Identities
+from flight_server.service.auth.tokens import refused
+
+# Nobody's password is longer, and hashing text takes time by its length.
+_PASSWORD_MAX = 1024
+_WINDOW_S = 60.0
+# Names whose failures are remembered; a name takes some hundred bytes, and whoever tries more names tries each rarely.
+_NAMES_MAX = 10_000
+# How long a check waits for its turn before `busy`.
+_WAIT_S = 5.0
+
+
+class Passwords:
+    """Checks passwords: at most `checks_max` at once, at most `failures_max` wrong ones for a name in a minute."""
+
+    def __init__(self, checks_max: int, failures_max: int) -> None:
+        self._turns = threading.BoundedSemaphore(checks_max)
+        self._failures_max = failures_max
+        self._lock = threading.Lock()
+        self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._decoys: dict[str, str] = {}
+
+    def check(self, identities: Identities, name: str, password: str) -> Holder:
+        """The user with this password. Raises Unauthenticated (bad-credential), Unavailable (busy)."""
+        if len(password) > _PASSWORD_MAX or len(name) > _PASSWORD_MAX:
+            raise refused("name or password too long")
+        self._check_rate(name)
+        holder = identities.users.get(name)
+        if not self._matches(holder.hash if holder else self._decoy(identities), password) or holder is None:
+            self._failed(name)
+            raise refused("wrong user or password")
+        return holder
+
+    def _matches(self, hash_: str, password: str) -> bool:
+        if not self._turns.acquire(timeout=_WAIT_S):
+            raise Unavailable("busy", "too many passwords are being checked; try again in a few seconds")
+        try:
+            return PasswordHasher().verify(hash_, password)
+        except (Argon2Error, InvalidHashError):
+            return False
+        finally:
+            self._turns.release()
+
+    def _decoy(self, identities: Identities) -> str:
+        """A hash that costs as much to check as a user's: the time of an answer must not tell which names exist."""
+        model = next(iter(identities.users.values())).hash if identities.users else ""
+        parameters = model.rpartition("$")[0].rpartition("$")[0]
+        if parameters not in self._decoys:
+            hasher = PasswordHasher.from_parameters(extract_parameters(model)) if model else PasswordHasher()
+            self._decoys[parameters] = hasher.hash("nobody's password")
+        return self._decoys[parameters]
+
+    def _check_rate(self, name: str) -> None:
+        with self._lock:
+            since, count = self._failures.get(name, (0.0, 0))
+        if count >= self._failures_max and time.monotonic() - since < _WINDOW_S:
+            raise Unavailable("busy", "too many wrong passwords for this user; try again in a minute")
+
+    def _failed(self, name: str) -> None:
+        now = time.monotonic()
+        with self._lock:
+            since, count = self._failures.pop(name, (now, 0))
+            self._failures[name] = (since, count + 1) if now - since < _WINDOW_S else (now, 1)
+            while len(self._failures) > _NAMES_MAX:
+                self._failures.popitem(last=False)

@@ -1,0 +1,239 @@
+"""Submitted queries: run by the server whether or not anybody waits, kept for a while, seen by their owner only.
+
+An engine that stores results runs the query until it is stored; its result is then an ordinary ticket, good on any
+replica. For the embedded engine, which stores nothing, the result goes to a file of this server (results/spill.py), and
+its ticket is good here only. The table of queries is this server's own, too: `status` goes to where `submit` went.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pyarrow as pa
+
+from flight_server.config import Submitted
+from flight_server.errors import Cancelled, Error, InvalidRequest, NotFound, ServerError, Unavailable
+from flight_server.model import Caller, ExecutionStats, Plan
+from flight_server.pipeline import Answer, Pipeline, question
+from flight_server.results.spill import Spill, SpillFile
+from flight_server.service.streams import Prefetch, stream
+from flight_server.telemetry import log, metrics
+
+State = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
+# Nobody is sent these; they only make the run look up from its wait.
+_HEARTBEAT_S = 1.0
+
+
+@dataclass(eq=False)
+class Submission:
+    """One submitted query. `plan` is what was promised, pins included; `kept` is its file where the engine has none."""
+
+    id: str
+    caller: Caller
+    plan: Plan
+    state: State = "QUEUED"
+    rows: int = 0
+    bytes: int = 0
+    stats: ExecutionStats = field(default_factory=ExecutionStats)
+    error: Error | None = None
+    kept: SpillFile | None = None
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def status(self) -> dict[str, object]:
+        """The status of protocol.md."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "elapsed_ms": round(((self.ended or time.monotonic()) - self.started) * 1000),
+            "scanned_bytes": self.stats.scanned_bytes,
+            "error": str(self.error) if self.error else None,
+        }
+
+
+class Submissions:
+    """All submitted queries of this server: a bounded table, a few runners, one folder. Thread-safe."""
+
+    def __init__(self, pipeline: Pipeline, settings: Submitted) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+        self._spill = Spill(settings.bytes_max)
+        self._lock = threading.Lock()
+        self._table: dict[str, Submission] = {}
+        self._runners = ThreadPoolExecutor(settings.running_max, thread_name_prefix="submitted")
+        self._closed = False
+
+    def submit(self, plan: Plan, caller: Caller) -> Submission:
+        """Queue a plan and return at once. Raises Unavailable (busy, draining)."""
+        with self._lock:
+            self._forget_old()
+            if self._closed:
+                raise Unavailable("draining", "the server is stopping; ask another one, or this one again later")
+            if len(self._table) >= self._settings.queries_max:
+                raise Unavailable("busy", f"{len(self._table)} submitted queries are kept already; ask later")
+            # Unguessable, though the owner is checked all the same.
+            found = Submission(secrets.token_hex(16), caller, plan)
+            self._table[found.id] = found
+            self._runners.submit(self._run, found)
+        return found
+
+    def get(self, query_id: object, caller: Caller) -> Submission:
+        """A query of this caller. Raises NotFound (unknown-query) for others' too, as if there were none."""
+        with self._lock:
+            self._forget_old()
+            found = self._table.get(query_id) if isinstance(query_id, str) else None
+        if found is None or found.caller.name != caller.name:
+            raise NotFound("unknown-query", f"there is no submitted query {str(query_id)[:40]!r} of yours here")
+        # What a caller may no longer ask for is no longer theirs to fetch.
+        self._pipeline.describe(question(found.plan), caller)
+        return found
+
+    def cancel(self, query_id: object, caller: Caller) -> Submission:
+        """Stop a query that waits or runs; one that has ended stays as it is."""
+        found = self.get(query_id, caller)
+        with self._lock:
+            found.stop.set()
+            if found.state in ("QUEUED", "RUNNING"):
+                self._end(found, "CANCELLED")
+        return found
+
+    def finished(self, query_id: object, caller: Caller) -> Submission:
+        """A query that succeeded. Raises what it failed with, Cancelled, or InvalidRequest while it runs."""
+        found = self.get(query_id, caller)
+        if found.caller != caller and self._pipeline.replan(found.plan, caller).fingerprint != found.plan.fingerprint:
+            # The same name with other roles or claims than at `submit`: row policies may hide what was kept.
+            raise NotFound("unknown-query", f"query {found.id} was submitted with other rights; submit it again")
+        if found.error is not None:
+            raise found.error
+        if found.state == "CANCELLED":
+            raise Cancelled("cancelled", f"query {found.id} was cancelled")
+        if found.state != "SUCCEEDED":
+            raise InvalidRequest("bad-request", f"query {found.id} is still {found.state}; ask for its status first")
+        return found
+
+    def answer(self, query_id: str, caller: Caller) -> Answer:
+        """The kept result of a query that succeeded, as a running answer."""
+        found = self.finished(query_id, caller)
+        if found.kept is None:
+            raise NotFound("unknown-query", f"query {found.id} has no result at this server")
+        # Its costs were counted when it ran; to read it again costs nothing.
+        return Answer(found.plan, _Kept(found.kept, ExecutionStats(found.stats.query_id)), found.kept.read())
+
+    def close(self) -> None:
+        """Stop what runs, wait for it, and remove the results."""
+        with self._lock:
+            self._closed = True
+            for each in self._table.values():
+                each.stop.set()
+        self._runners.shutdown(wait=True, cancel_futures=True)
+        self._spill.close()
+
+    def _run(self, query: Submission) -> None:
+        """The top of a runner's task."""
+        with self._lock:
+            if query.stop.is_set():
+                return
+            query.state = "RUNNING"
+        end: State = "FAILED"
+        try:
+            end = "SUCCEEDED" if self._keep(query) else "CANCELLED"
+        except Error as error:
+            query.error = error
+        except Exception as error:  # noqa: BLE001 - the top of a thread: `status` and `result` say it
+            log.error("internal_error", method="submit", query=query.id, exc_info=error)
+            query.error = ServerError("internal", f"the server failed; its log has the incident {query.id}")
+        with self._lock:
+            # A cancel has said so already, and is right even where the result came in the same moment.
+            if query.stop.is_set():
+                end, query.error = "CANCELLED", None
+            self._end(query, end)
+            if end != "SUCCEEDED" and query.kept is not None:
+                query.kept.delete()
+                query.kept = None
+        name = query.plan.dataset.name
+        metrics.SCANNED_BYTES.labels(name).inc(query.stats.scanned_bytes)
+        metrics.DOLLARS.labels(name).inc(query.stats.usd)
+        code = query.error.code if query.error else "ok" if end == "SUCCEEDED" else "cancelled"
+        log.info("submitted", query=query.id, dataset=name, engine=query.plan.engine, code=code, rows=query.rows)
+
+    def _keep(self, query: Submission) -> bool:
+        """Run the query until its result is kept, by the engine or in a file. Whether it was run to its end."""
+        plan = query.plan
+        answer = self._pipeline.answer(plan)
+        prefetch = Prefetch(answer.batches)
+        try:
+            for batch in stream(
+                prefetch,
+                plan.dataset.schema,
+                batch_rows=plan.bounds.batch_rows,
+                batch_bytes=plan.bounds.batch_bytes,
+                timeout_s=plan.bounds.timeout_s,
+                heartbeat_s=_HEARTBEAT_S,
+                is_cancelled=query.stop.is_set,
+                stopped=threading.Event(),
+            ):
+                if query.kept is None and batch.num_rows and self._stored(query):
+                    return True
+                if batch.num_rows:
+                    self._write(query, batch)
+            if not prefetch.finished:
+                return False
+            if query.kept is None and not self._stored(query):
+                query.kept = self._spill.file(plan.dataset.schema)
+            if query.kept is not None:
+                query.kept.finish()
+            return True
+        finally:
+            answer.execution.cancel()
+            prefetch.close()
+            answer.execution.close()
+            query.stats = answer.execution.stats
+
+    def _write(self, query: Submission, batch: pa.RecordBatch) -> None:
+        if query.kept is None:
+            query.kept = self._spill.file(query.plan.dataset.schema)
+        query.kept.write(batch)
+        query.rows += batch.num_rows
+        query.bytes += batch.nbytes
+
+    def _stored(self, query: Submission) -> bool:
+        """Whether the engine has the whole result, so that reading it here would be for nothing."""
+        stored = self._pipeline.stored(query.plan)
+        if stored is not None:
+            query.rows, query.bytes = stored.rows, stored.bytes
+        return stored is not None
+
+    @staticmethod
+    def _end(query: Submission, state: State) -> None:
+        query.state, query.ended = state, time.monotonic()
+
+    def _forget_old(self) -> None:
+        limit = time.monotonic() - self._settings.ttl_s
+        for each in [each for each in self._table.values() if each.ended is not None and each.ended < limit]:
+            del self._table[each.id]
+            if each.kept is not None:
+                each.kept.delete()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Reading a kept result, as an execution: nothing runs, so there is nothing to stop."""
+
+    file: SpillFile
+    stats: ExecutionStats
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        return self.file.read()
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
