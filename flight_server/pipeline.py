@@ -74,6 +74,14 @@ class Pipeline:
         """A statement's result and parameters, for who prepares it. Runs nothing."""
         return self._sql().prepare(request, self.registry, caller)
 
+    def tables(self, caller: Caller) -> list[str]:
+        """The tables of the catalog that the caller may name in SQL, as database.table, sorted."""
+        return self._sql().tables(caller)
+
+    def table_schema(self, table: str, caller: Caller) -> pa.Schema:
+        """The Arrow schema of such a table, docs in its metadata."""
+        return self._sql().table_schema(table, caller)
+
     def plan(self, request: Request, caller: Caller) -> Plan:
         """How the request will be answered: validated, pinned, priced. Runs nothing."""
         # Read once: a reload in between must not join a dataset with the policies of another state.

@@ -16,6 +16,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TypeVar
 
+import pyarrow as pa
 from sqlglot import exp
 
 from flight_server.config import Sql
@@ -63,6 +64,23 @@ class Statements:
         roles = set(self._settings.ad_hoc_roles)
         return bool(roles) and bool({"*"} & (roles | caller.roles) or roles & caller.roles)
 
+    def tables(self, caller: Caller) -> list[str]:
+        """The tables of the catalog that the caller may name, as database.table, sorted."""
+        return self._planner.tables() if self.ad_hoc(caller) else []
+
+    def table_schema(self, table: str, caller: Caller) -> pa.Schema:
+        """The Arrow schema of a table that the caller may name, docs in its metadata."""
+        if not self.ad_hoc(caller):
+            raise _no_tables(table)
+        columns, notes = self._columns(table, None), self._planner.notes(table)
+        scan = exp.select(*[exp.column(name, quoted=True) for name in columns]).from_(exp.to_table(table))
+        kinds = self._types.of(dialect.to_duckdb_typed(scan, {table: columns}))
+        fields = []
+        for name, kind in zip(columns, kinds, strict=True):
+            nullable, doc = notes[name]
+            fields.append(pa.field(name, kind, nullable, {"doc": doc} if doc else None))
+        return pa.schema(fields)
+
     def prepare(self, request: Request, registry: Registry, caller: Caller) -> Compiled:
         """The statement with its result and parameters known; its dataset has no values yet and cannot be run."""
         statement, datasets = self._asked(request, registry, caller)
@@ -102,9 +120,7 @@ class Statements:
             statement = parse(text)
             self._keep(self._parsed, text, statement)
         if statement.tables and not self.ad_hoc(caller):
-            raise InvalidRequest(
-                "sql-refused", f"{statement.tables[0]}: tables of the catalog are not open to SQL; ask for a dataset"
-            )
+            raise _no_tables(statement.tables[0])
         return statement, [_called(call, registry, caller) for call in statement.calls]
 
     def _shape(self, statement: Statement, datasets: Sequence[Dataset], as_of: datetime | None) -> Shape:
@@ -128,6 +144,12 @@ class Statements:
             kept[key] = value
             while len(kept) > _KEPT_MAX:
                 kept.popitem(last=False)
+
+
+def _no_tables(table: str) -> InvalidRequest:
+    return InvalidRequest(
+        "sql-refused", f"{table[:80]}: tables of the catalog are not open to SQL here; ask for a dataset"
+    )
 
 
 def _called(call: Call, registry: Registry, caller: Caller) -> Dataset:

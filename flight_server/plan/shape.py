@@ -205,11 +205,11 @@ def _leftmost(tree: exp.Query) -> exp.Select:
 
 
 def _mark_nameless(tree: exp.Query) -> None:
-    """Give output columns without a name the one that the qualifier would give; it takes a literal for its own name."""
+    """Give output columns without a name the one that the qualifier would give, which names a cast of 'x' x."""
     select = _leftmost(tree)
     items = []
     for number, item in enumerate(select.expressions):
-        named = item.is_star or (item.output_name and not isinstance(item, exp.Literal))
+        named = item.is_star or isinstance(item, exp.Alias | exp.Column | exp.Dot)
         items.append(item if named else exp.alias_(item, f"{_NAMELESS}{number}"))
     select.set("expressions", items)
 

@@ -30,6 +30,7 @@ _PARAMETER = "p"
 _SCAN_PARTS = frozenset({"this", "db", "catalog", "alias", "joins"})
 # Deeper than any tool writes, and far below Python's own limit of recursion.
 _TOKENS_MAX = 20_000
+_STARTS = (TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +108,16 @@ def _numbered(text: str) -> tuple[str, int]:
         raise _refused(_reason(error)) from None
     if len(tokens) > _TOKENS_MAX:
         raise _refused(f"the statement has {len(tokens):,} words; at most {_TOKENS_MAX:,} are read")
+    while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
+        tokens.pop()
+    if not tokens or tokens[0].token_type not in _STARTS:
+        raise _refused(f"only a SELECT is run, not {tokens[0].text.upper()[:40] if tokens else 'nothing'}")
+    text = text[: tokens[-1].end + 1]
     parts: list[str] = []
     end = count = 0
     for token in tokens:
+        if token.token_type == TokenType.SEMICOLON:
+            raise _refused("one SELECT is run at a time, and there is more after a semicolon")
         if token.token_type in (TokenType.PARAMETER, TokenType.COLON):
             # So that every placeholder in the tree is one of ours. SQL of Athena has no other use for a colon.
             raise _refused("variables and named parameters are not taken; write ? and bind by place")

@@ -24,7 +24,7 @@ from flight_server.service.auth import Authentication
 from flight_server.service.calls import Call, CallFactory, Calls, caller_of
 from flight_server.service.descriptors import Tickets
 from flight_server.service.flight_sql import messages
-from flight_server.service.flight_sql.service import FlightSql
+from flight_server.service.flight_sql import service as flight_sql
 from flight_server.service.streams import Prefetch, stream
 from flight_server.service.submissions import Submissions
 from flight_server.statements import NAME as SQL
@@ -85,7 +85,7 @@ class FlightService(flight.FlightServerBase):
         self._tickets = tickets
         self._body_max = config.limits.request_bytes_max
         self._heartbeat_s = config.server.heartbeat_s
-        self._sql = FlightSql(pipeline, tickets, config.sql.handle_ttl_s, self._body_max)
+        self._sql = flight_sql.FlightSql(pipeline, tickets, config.sql.handle_ttl_s, self._body_max)
         super().__init__(
             location,
             # With a handler the certificate's name is lost, without one there is no Handshake (docs/security.md).
@@ -102,6 +102,8 @@ class FlightService(flight.FlightServerBase):
 
     @_rpc
     def get_schema(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
+        if (known := self._metadata(descriptor)) is not None:
+            return flight.SchemaResult(known)
         request = self._asked(context, descriptor)
         dataset = self._pipeline.describe(request, caller_of(context))
         _call(context).outcome.dataset = dataset.name
@@ -111,6 +113,9 @@ class FlightService(flight.FlightServerBase):
     def get_flight_info(
         self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor
     ) -> flight.FlightInfo:
+        if (known := self._metadata(descriptor)) is not None:
+            # The command is its own ticket: it is answered from what is there when it is asked for.
+            return flight.FlightInfo(known, descriptor, [flight.FlightEndpoint(descriptor.command, [])], -1, -1)
         plan = self._plan(context, self._asked(context, descriptor))
         stored = self._pipeline.stored(plan)
         size = (stored.rows, stored.bytes) if stored else (-1, -1)
@@ -118,16 +123,21 @@ class FlightService(flight.FlightServerBase):
 
     @_rpc
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:
-        call = _call(context)
-        answer = self._answer(context, descriptors.decode_ticket(ticket.ticket, self._tickets, self._body_max))
+        call, asked = _call(context), self._sql.ticket(ticket.ticket)
+        if messages.is_command(asked):
+            table = self._sql.table(asked, caller_of(context))
+            call.outcome.code = "ok"
+            return flight.RecordBatchStream(table)
+        answer = self._answer(context, descriptors.decode_ticket(asked, self._tickets, self._body_max))
         # Run last: after the engine has ended, its figures are known, whatever the end was.
         call.on_end(lambda: _account(call.outcome, answer))
         call.on_end(answer.execution.close)
+        call.ticket, call.cancel = asked, answer.execution.cancel
         return flight.GeneratorStream(answer.plan.dataset.schema, self._batches(context, call, answer))
 
     @_rpc
     def list_actions(self, context: flight.ServerCallContext) -> list[tuple[str, str]]:  # noqa: ARG002
-        return list(_ACTIONS.items())
+        return [*_ACTIONS.items(), *flight_sql.ACTIONS.items()]
 
     @_rpc
     def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> Iterator[flight.Result]:
@@ -142,7 +152,9 @@ class FlightService(flight.FlightServerBase):
             found = {"id": query.id, "state": query.state}
         elif action.type in ("status", "result", "cancel"):
             return iter([flight.Result(self._submitted(context, action.type, body))])
-        elif (results := self._sql.act(action.type, body, caller_of(context))) is not None:
+        elif action.type in flight_sql.ACTIONS or action.type in flight_sql.REFUSED:
+            caller = caller_of(context)
+            results = self._sql.act(action.type, body, caller, lambda ticket: self.calls.cancel(ticket, caller))
             return iter([flight.Result(result) for result in results])
         else:
             raise Unsupported("unsupported", f"there is no action {action.type[:60]!r}{nearest(action.type, _ACTIONS)}")
@@ -163,6 +175,11 @@ class FlightService(flight.FlightServerBase):
     @_rpc
     def do_exchange(self, context: flight.ServerCallContext, *_: Any) -> None:  # noqa: ARG002
         raise Unsupported("unsupported", "DoExchange has no use here; ask with DoGet")
+
+    def _metadata(self, descriptor: flight.FlightDescriptor) -> pa.Schema | None:
+        """The schema of the metadata that is asked for; None when something else is."""
+        command = descriptor.command or b""
+        return self._sql.schema(command) if messages.is_command(command) else None
 
     def _asked(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> Request:
         if descriptor.descriptor_type == flight.DescriptorType.PATH:

@@ -109,16 +109,16 @@ def is_command(body: bytes) -> bool:
     return body[:1] == b"\n" and _URL.encode() in body[: len(_URL) + 4]
 
 
-def new(name: str, **fields: object) -> Message:
-    """The message `name` with these fields."""
-    found: Message = _CLASSES[name](**fields)
+def new(message: str, /, **fields: object) -> Message:
+    """The message of this name with these fields."""
+    found: Message = _CLASSES[message](**fields)
     return found
 
 
-def pack(name: str, **fields: object) -> bytes:
-    """The message `name` in an Any, as bytes."""
-    body = new(name, **fields).SerializeToString(deterministic=True)
-    return bytes(new("Any", type_url=_URL + name, value=body).SerializeToString(deterministic=True))
+def pack(message: str, /, **fields: object) -> bytes:
+    """The message of this name in an Any, as bytes."""
+    body = new(message, **fields).SerializeToString(deterministic=True)
+    return bytes(new("Any", type_url=_URL + message, value=body).SerializeToString(deterministic=True))
 
 
 def unpack(body: bytes) -> tuple[str, Any]:

@@ -15,11 +15,30 @@ from flight_server.errors import InvalidRequest, Unsupported
 from flight_server.model import Caller, Request
 from flight_server.pipeline import Pipeline
 from flight_server.service.descriptors import Tickets
-from flight_server.service.flight_sql import messages, prepared
+from flight_server.service.flight_sql import messages, metadata, prepared, sessions, sql_info
 from flight_server.service.flight_sql.prepared import Handles
+from flight_server.service.flight_sql.sessions import Cancel
 
 # What a command may weigh beyond a request: a handle holds the statement in base64 with its values.
 BODY_FACTOR = 3
+# The number of CancelResult.
+_CANCELLED = 1
+ACTIONS = {
+    "CreatePreparedStatement": "Flight SQL: a handle of a SELECT, with the schemas of its result and parameters",
+    "ClosePreparedStatement": "Flight SQL: forget a handle",
+    "CancelQuery": "Flight SQL: as CancelFlightInfo",
+    **sessions.ACTIONS,
+}
+# Known and refused: a driver gets the reason and not a lack of the action.
+REFUSED = frozenset(
+    {
+        "BeginTransaction",
+        "EndTransaction",
+        "BeginSavepoint",
+        "EndSavepoint",
+        "CreatePreparedSubstraitPlan",
+    }
+)
 
 
 class FlightSql:
@@ -29,7 +48,29 @@ class FlightSql:
         self._pipeline = pipeline
         self._tickets = tickets
         self._handles = Handles(tickets, handle_ttl_s)
+        self._handle_ttl_s = handle_ttl_s
         self._body_max = body_max
+
+    def schema(self, command: bytes) -> pa.Schema | None:
+        """The schema of what a metadata command answers; None when the command is no such."""
+        return metadata.schema_of(*self._unpack(command))
+
+    def table(self, command: bytes, caller: Caller) -> pa.Table:
+        """What a metadata command answers. Raises Unsupported for other commands."""
+        name, message = self._unpack(command)
+        schema = metadata.schema_of(name, message)
+        if schema is None:
+            raise _unsupported(name)
+        if name == "CommandGetSqlInfo":
+            return sql_info.table(message.info, self._handle_ttl_s, self._body_max)
+        return pa.Table.from_pylist(metadata.rows(name, message, self._pipeline, caller), schema=schema)
+
+    def ticket(self, ticket: bytes) -> bytes:
+        """The ticket in a TicketStatementQuery, where a client has wrapped one; others as they are."""
+        if not messages.is_command(ticket):
+            return ticket
+        name, message = self._unpack(ticket)
+        return bytes(message.statement_handle) if name == "TicketStatementQuery" else ticket
 
     def request(self, command: bytes, caller: Caller) -> Request:
         """The request in a command that runs a statement. Raises Unsupported for other commands."""
@@ -58,8 +99,16 @@ class FlightSql:
         answer = messages.new("DoPutPreparedStatementResult", prepared_statement_handle=handle)
         writer.write(pa.py_buffer(answer.SerializeToString()))
 
-    def act(self, action: str, body: bytes, caller: Caller) -> list[bytes] | None:
-        """The results of an action; None when it is none of Flight SQL's."""
+    def act(self, action: str, body: bytes, caller: Caller, cancel: Cancel) -> list[bytes]:
+        """The results of one of `ACTIONS`; `cancel` stops the caller's streams of a ticket."""
+        if len(body) > BODY_FACTOR * self._body_max:
+            raise InvalidRequest("bad-request", f"the body has {len(body):,} bytes; it is too long")
+        if action in sessions.ACTIONS:
+            return [sessions.act(action, body, self._tickets, cancel)]
+        if action == "CancelQuery":
+            message = self._message(action, "ActionCancelQueryRequest", body)
+            sessions.cancel_info(message.info, self._tickets, cancel)
+            return [messages.pack("ActionCancelQueryResult", result=_CANCELLED)]
         if action == "CreatePreparedStatement":
             return [self._create(self._message(action, "ActionCreatePreparedStatementRequest", body), caller)]
         if action == "ClosePreparedStatement":
@@ -67,7 +116,7 @@ class FlightSql:
             message = self._message(action, "ActionClosePreparedStatementRequest", body)
             self._handles.read(message.prepared_statement_handle, caller)
             return []
-        return None
+        raise Unsupported("unsupported", f"{action}: there are no transactions and no Substrait here, only SELECT")
 
     def _create(self, message: Any, caller: Caller) -> bytes:
         request = self._statement(message.query)
