@@ -75,6 +75,14 @@ class Calls:
         with self._lock:
             self._running.discard(call)
 
+    def cancel(self, ticket: bytes, caller: Caller) -> int:
+        """Stop the caller's running streams of a ticket, and say how many there were."""
+        with self._lock:
+            found = [call for call in self._running if call.ticket == ticket and call.caller == caller]
+        for call in found:
+            call.cancel()
+        return len(found)
+
     @property
     def count(self) -> int:
         """Calls that hold a place now."""
@@ -109,6 +117,9 @@ class Call(flight.ServerMiddleware):
     bearer: str = field(default="", repr=False)
     # Set when the server wants the stream to end early.
     stop: threading.Event = field(default_factory=threading.Event)
+    # Of a DoGet whose stream is made: what it was asked with, and how its query is stopped.
+    ticket: bytes = field(default=b"", repr=False)
+    cancel: Callable[[], None] = field(default=lambda: None, repr=False)
     _releases: list[Callable[[], None]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
