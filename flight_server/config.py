@@ -226,6 +226,17 @@ class Cost(_Section):
     bytes_min: int = Field(10_000_000, ge=0, description="Athena bills at least this much for each query.")
 
 
+class Sql(_Section):
+    """SQL of a client's own: SELECTs over datasets, for everybody, and over tables, for some."""
+
+    ad_hoc_roles: tuple[str, ...] = Field(
+        (), description='Roles that may name tables of the catalog in SQL; "*" = everybody. None by default.'
+    )
+    handle_ttl_s: float = Field(
+        3600.0, gt=0, description="How long a prepared statement is good; tools keep them over a coffee break."
+    )
+
+
 class Log(_Section):
     """What is written to standard error."""
 
@@ -254,6 +265,7 @@ class Config(BaseSettings):
     limits: Limits = Limits()
     submitted: Submitted = Submitted()
     cost: Cost = Cost()
+    sql: Sql = Sql()
     log: Log = Log()
 
     @classmethod

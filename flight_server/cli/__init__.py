@@ -25,6 +25,7 @@ _COMMANDS = {
     "explain": "run:explain",
     "run": "run:run",
     "datasets": "datasets:datasets",
+    "client": "client:app",
     "tables": "tables:app",
     "materialize": "materialize:materialize",
     "results": "results:app",

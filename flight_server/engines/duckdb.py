@@ -21,6 +21,8 @@ from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
 
 # Load order matters: iceberg needs avro for its manifests, and both read through httpfs for s3:// warehouses.
 _EXTENSIONS = ("icu", "httpfs", "avro", "iceberg")
+# Pause between two interrupts of a query that is being cancelled.
+_INTERRUPT_S = 0.02
 
 
 class DuckDBEngine:
@@ -40,7 +42,7 @@ class DuckDBEngine:
             },
         )
         for name in _EXTENSIONS:
-            _load_extension(self._connection, name)
+            load_extension(self._connection, name)
         # Equal on every machine, whatever its zone; and rows come in an order only where the query has one.
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET preserve_insertion_order = false")
@@ -110,18 +112,17 @@ class DuckDBExecution:
             raise EngineFailed(f"DuckDB: {_reason(error)}") from error
 
     def cancel(self) -> None:
+        """Stop the query and wait until DuckDB has let go of it, which takes milliseconds."""
         self._cancelled.set()
-        self._cursor.interrupt()
+        # DuckDB forgets an interrupt that comes just before a query or a fetch starts: repeat it until it is heard.
+        while not self._in_use.acquire(timeout=_INTERRUPT_S):
+            self._cursor.interrupt()
+        self._in_use.release()
 
     def close(self) -> None:
         self.cancel()
-        # An interrupt between two vectors is seen at once; one that comes before the query starts is lost: repeat it.
-        while not self._in_use.acquire(timeout=0.02):
-            self._cursor.interrupt()
-        try:
+        with self._in_use:
             self._cursor.close()
-        finally:
-            self._in_use.release()
 
     @property
     def stats(self) -> ExecutionStats:
@@ -132,7 +133,8 @@ class DuckDBExecution:
             raise Cancelled("cancelled", "the query was stopped")
 
 
-def _load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Load an extension from its wheel; not possible any more once external access is off."""
     module = importlib.import_module(f"duckdb_extension_{name}")
     file = next(Path(str(module.__file__)).parent.rglob("*.duckdb_extension"))
     connection.execute(f"LOAD {_quoted(str(file))}")

@@ -6,7 +6,7 @@ untranslated between the two dialects.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import sqlglot
 from sqlglot import exp
@@ -62,9 +62,18 @@ def _at_versions(tree: exp.Query, pins: Mapping[str, TablePin]) -> str:
 
 def to_duckdb(tree: exp.Query, pins: Mapping[str, TablePin], schemas: Schemas) -> str:
     """The DuckDB text. `tree` must be qualified, or integer division cannot be told from the other kind."""
+    return _duckdb(tree, schemas, lambda table: _iceberg_scan(table, pins[allowed.table_name(table)]))
+
+
+def to_duckdb_typed(tree: exp.Query, schemas: Schemas) -> str:
+    """The DuckDB text over tables without rows: gives the types of the result, and needs no table to be bound."""
+    return _duckdb(tree, schemas, lambda table: _no_rows(table, schemas[allowed.table_name(table)]))
+
+
+def _duckdb(tree: exp.Query, schemas: Schemas, source: Callable[[exp.Table], exp.Expr]) -> str:
     pinned = _typed(tree, schemas)
     for table in list(allowed.tables(pinned)):
-        table.replace(_iceberg_scan(table, pins[allowed.table_name(table)]))
+        table.replace(source(table))
     for unnest in list(pinned.find_all(exp.Unnest)):
         if isinstance(unnest.parent, (exp.From, exp.Join, exp.Lateral)):
             unnest.replace(_unnest(unnest))
@@ -98,6 +107,15 @@ def _iceberg_scan(table: exp.Table, pin: TablePin) -> exp.Table:
     if sample := table.args.get("joins"):
         scan.set("joins", sample)
     return scan
+
+
+def _no_rows(table: exp.Table, columns: Mapping[str, str]) -> exp.Subquery:
+    items = [
+        exp.alias_(exp.cast(exp.null(), kind, dialect="athena"), name, quoted=True) for name, kind in columns.items()
+    ]
+    alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name))
+    empty = exp.Select(expressions=items).where(exp.false(), copy=False)
+    return exp.Subquery(this=empty, alias=alias.copy(), joins=table.args.get("joins"))
 
 
 def _unnest(node: exp.Unnest) -> exp.Subquery:

@@ -86,6 +86,19 @@ class Planner:
                 self._plans.popitem(last=False)
         return plan
 
+    def columns(self, table: str, as_of: datetime | None = None) -> dict[str, str]:
+        """Columns and Athena types of the table `database.table`. Raises ServerError where there is none."""
+        return sql_schema(self._tables.pin(table, as_of).schema)
+
+    def tables(self) -> list[str]:
+        """All tables of the catalog as `database.table`, sorted."""
+        return self._tables.names()
+
+    def notes(self, table: str) -> dict[str, tuple[bool, str]]:
+        """Of each column of `database.table`: whether it may be null, and its doc."""
+        fields = self._tables.pin(table).schema.fields
+        return {field.name.lower(): (not field.required, field.doc or "") for field in fields}
+
     def policy_problems(self, in_force: Policies) -> list[DatasetError]:
         """What is wrong with policies, held against the tables as they are now."""
 

@@ -93,6 +93,12 @@ class Tables:
             TablePin(name, current, schema_id, table.metadata_location), table.schemas()[schema_id], table
         )
 
+    def names(self) -> list[str]:
+        """All tables of the catalog as `database.table`, sorted."""
+        return sorted(
+            ".".join(name) for space in self._catalog.list_namespaces() for name in self._catalog.list_tables(space)
+        )
+
     def _current(self, name: str) -> Table:
         try:
             location = self._locate(name)

@@ -97,7 +97,7 @@ class Store:
     def read(self, stored: StoredResult, plan: Plan, cancelled: threading.Event) -> Iterator[pa.RecordBatch]:
         """The rows of a result in the dataset's order, carriers turned back."""
         dataset = plan.dataset
-        return self._reader.read(stored.parts, dataset.schema, dataset.sorted, plan.bounds.batch_rows, cancelled)
+        return self._reader.read(stored.parts, dataset.result_schema, dataset.sorted, plan.bounds.batch_rows, cancelled)
 
     def read_lines(self, uri: str) -> list[str]:
         """The lines of a small text object, such as Athena's manifest of a query."""

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -40,34 +41,31 @@ class Tickets:
 
         With `submission`, for the kept result of that submitted query.
         """
-        # Whole seconds, rounded down, so that the ticket never says more than the endpoint's expiration.
-        expires = float(int(time.time() + self._ttl_s))
-        payload = {
+        question: dict[str, object] = {
             "dataset": plan.dataset.name,
             "version": plan.dataset.version,
             "params": {name: to_json(value) for name, value in plan.params.items()},
+        }
+        if plan.statement is not None:
+            question = {"sql": plan.statement.sql, "params": dict(plan.statement.params)}
+        payload = {
+            **question,
             "engine": plan.engine,
             "pins": {pin.table: pin.snapshot_id for pin in plan.pins},
             "contract": plan.dataset.digest,
-            "expires": expires,
         }
         if submission is not None:
             payload["submission"] = submission
-        body = base64.urlsafe_b64encode(json.dumps(payload, separators=(",", ":")).encode())
-        return _PREFIX + body + b"." + self._sign(body), expires
+        return self.seal(_PREFIX, payload, self._ttl_s)
 
     def open(self, ticket: bytes) -> Request:
         """The request in a ticket. Raises InvalidRequest: bad-ticket (not ours, changed) or expired-ticket."""
-        body, _, signature = ticket[len(_PREFIX) :].partition(b".")
-        if not hmac.compare_digest(signature, self._sign(body)):
-            raise InvalidRequest("bad-ticket", "the ticket was not issued by this server, or was changed; ask again")
-        payload: dict[str, Any] = _load_json(base64.urlsafe_b64decode(body).decode())
-        if payload["expires"] <= time.time():
-            raise InvalidRequest("expired-ticket", "the ticket has expired; ask GetFlightInfo for a new one")
+        payload = self.unseal(_PREFIX, ticket)
         return Request(
-            dataset=payload["dataset"],
+            dataset=payload.get("dataset", ""),
             params=payload["params"],
-            version=payload["version"],
+            version=payload.get("version"),
+            sql=payload.get("sql"),
             # Chosen when the ticket was issued, so not a choice of its bearer.
             issued_engine=payload["engine"],
             pins=payload["pins"],
@@ -75,8 +73,30 @@ class Tickets:
             submission=payload.get("submission"),
         )
 
-    def _sign(self, body: bytes) -> bytes:
-        digest = hmac.new(self._secret, _PREFIX + body, hashlib.sha256).digest()
+    def renew(self, ticket: bytes) -> tuple[bytes, float]:
+        """The same ticket with a new life, and the epoch second it expires. Raises as `open`."""
+        return self.seal(_PREFIX, self.unseal(_PREFIX, ticket), self._ttl_s)
+
+    def seal(self, prefix: bytes, payload: Mapping[str, object], ttl_s: float) -> tuple[bytes, float]:
+        """`payload` as signed bytes under `prefix`, which says what it is, and the epoch second it expires."""
+        # Whole seconds, rounded down, so that a ticket never says more than the endpoint's expiration.
+        expires = float(int(time.time() + ttl_s))
+        content = json.dumps({**payload, "expires": expires}, separators=(",", ":"), default=_decimal)
+        body = base64.urlsafe_b64encode(content.encode())
+        return prefix + body + b"." + self._sign(prefix, body), expires
+
+    def unseal(self, prefix: bytes, sealed: bytes) -> dict[str, Any]:
+        """What `seal` was given. Raises InvalidRequest: bad-ticket (not ours, changed) or expired-ticket."""
+        body, _, signature = sealed[len(prefix) :].partition(b".")
+        if not sealed.startswith(prefix) or not hmac.compare_digest(signature, self._sign(prefix, body)):
+            raise InvalidRequest("bad-ticket", "the ticket was not issued by this server, or was changed; ask again")
+        payload: dict[str, Any] = _load_json(base64.urlsafe_b64decode(body).decode())
+        if payload["expires"] <= time.time():
+            raise InvalidRequest("expired-ticket", "the ticket has expired; ask GetFlightInfo for a new one")
+        return payload
+
+    def _sign(self, prefix: bytes, body: bytes) -> bytes:
+        digest = hmac.new(self._secret, prefix + body, hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=")
 
 
@@ -84,6 +104,14 @@ def check_size(body: bytes, bytes_max: int) -> None:
     """Raise InvalidRequest (bad-request) for more bytes than are read from a client."""
     if len(body) > bytes_max:
         raise InvalidRequest("bad-request", f"the request has {len(body):,} bytes; at most {bytes_max:,} are read")
+
+
+def _decimal(value: object) -> object:
+    """A number that a request in JSON form had: as a float where that has all its digits, else as text."""
+    if isinstance(value, Decimal):
+        number = float(value)
+        return number if math.isfinite(number) and Decimal(repr(number)) == value else str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
 def decode_ticket(ticket: bytes, tickets: Tickets, bytes_max: int) -> Request:
