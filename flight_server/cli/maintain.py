@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from flight_server.engines.athena.engine import AthenaEngine
     from flight_server.tables.lock import Held
 
+# Files of a commit that is still being made are named by no snapshot; Iceberg's own procedures leave them a day too.
+_DELETE_AGE_S = 86_400.0
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="database.table")]
 
 
@@ -65,6 +67,8 @@ def expire(
     """
     from flight_server.tables import expire as old
 
+    if delete_files and seconds(older_than) < _DELETE_AGE_S:
+        raise typer.BadParameter(f"{older_than} is too young for --delete-files: say 1d or more")
     moment = datetime.now(UTC) - timedelta(seconds=seconds(older_than))
     with _locked(load(config), table, "expire") as (found, _, _):
         snapshots = old.expirable(found, moment, keep)

@@ -182,7 +182,7 @@ def command(table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_command_shows_first_and_removes_only_when_told(table: Table, command: Command) -> None:
     before = on_disk(table)
-    code, dry, _ = command("expire", "t.old", "--older-than", "0s", "--dry-run", "--delete-files")
+    code, dry, _ = command("expire", "t.old", "--older-than", "0s", "--dry-run")
     assert (code, on_disk(table), len(table.refresh().snapshots())) == (0, before, 4)
     assert [line.split("\t")[-1] for line in dry[:3]] == ["would be forgotten"] * 3
     assert all(line.endswith("\tnot needed") for line in dry[3:-1])
@@ -194,7 +194,9 @@ def test_the_command_shows_first_and_removes_only_when_told(table: Table, comman
     assert before <= on_disk(table)
     assert lines[3:-1] == dry[3:-1]
 
-    code, lines, _ = command("expire", "t.old", "--older-than", "0s", "--delete-files")
+    age(table, days=2)
+    assert command("expire", "t.old", "--older-than", "1d", "--delete-files", "--dry-run")[1][:-1] == dry[3:-1]
+    code, lines, _ = command("expire", "t.old", "--older-than", "1d", "--delete-files")
     assert code == 0
     assert [line.replace("removed", "not needed") for line in lines[:-1]] == dry[3:-1]
     assert lines[-1].startswith("t.old\t0 snapshots forgotten\t")
@@ -240,6 +242,7 @@ def test_one_job_at_a_time(table: Table, command: Command, catalog: Catalog, tmp
         (("optimize", "t.odl"), 1, "there is no table 't.odl'; did you mean 't.old'"),
         (("expire", "t.old", "--older-than", "week"), 2, "is no length of time"),
         (("expire", "t.old"), 2, "--older-than"),
+        (("expire", "t.old", "--older-than", "23h", "--delete-files"), 2, "23h is too young for --delete-files"),
         (("expire", "t.old", "--older-than", "1d", "--keep", "0"), 2, "--keep"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from flight_server.cli import main
 from flight_server.config import Config
 from flight_server.plan.scan import PUBLISHED
+from flight_server.tables.expire import remove, unreferenced
 from tests.fix_materialize import FEBRUARY, JANUARY, MARCH, Depot
 
 Command = Callable[..., tuple[int, list[str], str]]
@@ -90,10 +92,12 @@ def test_expire_removes_files_from_s3(depot: Depot, command: Command) -> None:
     assert (code, keys(depot)) == (0, before)
     # The snapshots that a crash would be repaired from: empty, filled, deleted, filled again.
     assert dry[-1].startswith(f"{name}\t3 snapshots would be forgotten\t")
-    code, lines, error = command("tables", "expire", name, "--older-than", "0s", "--delete-files")
-    assert (code, error) == (0, "")
+    code, lines, error = command("tables", "expire", name, "--older-than", "0s")
+    assert (code, error, keys(depot) - before) == (0, "", set())
+    files = unreferenced(depot.table(), datetime.now(UTC))
+    remove(depot.table(), files)
     gone = {line.split("\t")[0] for line in lines[3:-1]}
-    assert before - keys(depot) == gone
+    assert before - keys(depot) == gone == {file.path for file in files}
     assert any(path.endswith(".parquet") for path in gone)
     assert depot.read() == depot.read("duckdb") == rows
 
