@@ -179,6 +179,14 @@ class Results(_Section):
     )
 
 
+class Lock(_Section):
+    """The lock that keeps two jobs off the same table."""
+
+    age_s: float = Field(
+        14_400.0, gt=0, description="Age at which a lock is taken over; Athena's longest DML time-out is 240 min."
+    )
+
+
 class Limits(_Section):
     """Bounds that hold for every request, whatever its dataset says."""
 
@@ -253,6 +261,7 @@ class Config(BaseSettings):
     duckdb: DuckDB = DuckDB()
     athena: Athena = Athena()
     results: Results = Results()
+    lock: Lock = Lock()
     limits: Limits = Limits()
     submitted: Submitted = Submitted()
     cost: Cost = Cost()

@@ -368,11 +368,12 @@ class ExecutionStats:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One Parquet object of a stored result: `bucket/key`, and rows and bytes as its footer says."""
+    """One Parquet object of a stored result: `bucket/key`, rows and bytes as its footer says, S3's tag of it."""
 
     path: str
     rows: int
     bytes: int
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,10 +136,23 @@ def labs(aws_environment: LocalAws, lake: Catalog, tmp_path: Path) -> Iterator[L
         lab.close()
 
 
+@pytest.fixture(scope="session")
+def lab_session(
+    aws_session: LocalAws, lake_session: Catalog, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    made = Labs(aws_session, tmp_path_factory.mktemp("lab"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in aws_session.environment.items():
+            patch.setenv(name, value)
+        opened = made.open({"ids": IDS, "loose": LOOSE})
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def lab(labs: Labs) -> Lab:
-    """A pipeline over the datasets `ids` and `loose`."""
-    return labs.open({"ids": IDS, "loose": LOOSE})
+def lab(aws_environment: LocalAws, lab_session: Lab) -> Lab:
+    """A pipeline over the datasets `ids` and `loose`, shared by all tests: what one asked is stored for the next."""
+    return lab_session
 
 
 @dataclass

@@ -26,6 +26,10 @@ _COMMANDS = {
     "run": "run:run",
     "datasets": "datasets:datasets",
     "tables": "tables:app",
+    "materialize": "materialize:materialize",
+    "results": "results:app",
+    "auth": "auth:app",
+    "tls": "tls:app",
     "version": "datasets:version",
 }
 

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
-from sqlglot.optimizer.qualify import qualify
 
 from flight_server.config import Cost
 from flight_server.errors import DatasetError, InvalidRequest, ServerError
@@ -29,6 +27,7 @@ from flight_server.model import (
 )
 from flight_server.plan import allowed, bind, dialect, fitting, policies, scan
 from flight_server.plan.dialect import Schemas
+from flight_server.plan.qualify import qualified, sql_schema
 from flight_server.plan.scan import FileSet, PinnedTable, Tables
 
 # Changes with every change of what a fingerprint means, so that no stored result of an older server is served.
@@ -105,7 +104,7 @@ class Planner:
 
         def columns_of(name: str) -> Mapping[str, str] | None:
             try:
-                return scan.sql_schema(self._tables.pin(name).schema)
+                return sql_schema(self._tables.pin(name).schema)
             except ServerError:
                 return None
 
@@ -154,10 +153,7 @@ class Planner:
         )
 
     def _scans(
-        self,
-        tree: exp.Query,
-        pinned: Mapping[str, PinnedTable],
-        held: Mapping[str, policies.TablePolicies],
+        self, tree: exp.Query, pinned: Mapping[str, PinnedTable], held: Mapping[str, policies.TablePolicies]
     ) -> dict[str, list[FileSet]]:
         scans: dict[str, list[FileSet]] = {}
         for node in allowed.tables(tree):
@@ -200,20 +196,7 @@ class Planner:
 
 
 def _schemas(pinned: Mapping[str, PinnedTable]) -> Schemas:
-    return {name: scan.sql_schema(table.schema) for name, table in pinned.items()}
-
-
-def qualified(tree: exp.Query, schemas: Schemas) -> exp.Query:
-    """A copy of `tree` in which every column names its table. `schemas`: database.table → column → Athena type.
-
-    Raises InvalidRequest (sql-refused) that names a column which no table has.
-    """
-    try:
-        found = qualify(tree.copy(), schema=dialect.nested(schemas), dialect="athena", quote_identifiers=False)
-    except SqlglotError as error:
-        raise InvalidRequest("sql-refused", str(error).splitlines()[0]) from error
-    assert isinstance(found, exp.Query)  # noqa: S101 - qualify keeps the kind of its input
-    return found
+    return {name: sql_schema(table.schema) for name, table in pinned.items()}
 
 
 def _over(bounds: Bounds, estimate: Estimate) -> tuple[str, str] | None:

@@ -30,7 +30,8 @@ def _restored(column: pa.Array, kind: pa.DataType) -> pa.Array:
         return pc.binary_join_element_wise("1970-01-01", column, " ").cast(pa.timestamp("us")).cast(kind)
     if pa.types.is_struct(kind) and pa.types.is_struct(column.type) and column.type.num_fields == kind.num_fields:
         children = [_restored(child, field.type) for child, field in zip(column.flatten(), kind, strict=True)]
-        return pa.StructArray.from_arrays(children, fields=list(kind), mask=column.is_null())
+        fields = [pa.field(field.name, child.type) for field, child in zip(kind, children, strict=True)]
+        return pa.StructArray.from_arrays(children, fields=fields, mask=column.is_null())
     if pa.types.is_map(kind) and pa.types.is_map(column.type):
         return _restored_map(column, kind)
     if pa.types.is_list(kind) and pa.types.is_list(column.type):
@@ -47,7 +48,8 @@ def _restored_map(column: pa.Array, kind: pa.DataType) -> pa.Array:
     entries = column.cast(pa.list_(pa.struct([("key", column.type.key_type), ("value", column.type.item_type)])))
     flat = entries.flatten()
     keys, items = _restored(flat.field(0), kind.key_type), _restored(flat.field(1), kind.item_type)
-    return pa.MapArray.from_arrays(_offsets(entries), keys, items, type=kind, mask=column.is_null())
+    found = pa.map_(keys.type, items.type)
+    return pa.MapArray.from_arrays(_offsets(entries), keys, items, type=found, mask=column.is_null())
 
 
 def _offsets(column: pa.Array) -> pa.Array:

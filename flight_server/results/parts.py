@@ -26,6 +26,12 @@ from flight_server.telemetry import metrics
 _T = TypeVar("_T")
 # Between a read that is too small for the latency of S3 and one that holds memory for nothing.
 _BUFFER_MIN, _BUFFER_MAX = 64 << 10, 4 << 20
+# Batches below this cost more in calls than in work.
+_BATCH_ROWS_MIN = 1024
+# Writers cut pages at 1 MiB, Trino's and Hive's among them; one of each column is held unpacked.
+_PAGE_BYTES = 1 << 20
+# A reader takes a quarter of what is free, and at least one of so many shares of the whole.
+_SHARE, _SHARES_MAX = 4, 32
 # How soon a cancel is noticed while a read is on its way.
 _POLL_S = 0.05
 
@@ -42,6 +48,17 @@ class Budget:
     @property
     def in_use(self) -> int:
         return self.bytes_max - self._free
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    def share(self) -> int:
+        """What the next reader should take: a part of what is free, so that there is always room for another one.
+
+        A reader holds its share for as long as its client takes, and clients can be slow.
+        """
+        return max(self._free // _SHARE, self.bytes_max // _SHARES_MAX)
 
     @contextmanager
     def hold(self, size: int, cancelled: threading.Event) -> Iterator[None]:
@@ -81,9 +98,9 @@ class PartReader:
         """The parts behind `paths`, from their footers. Raises EngineFailed for one that is missing or no Parquet."""
 
         def look(path: str) -> Part:
-            with _translated(path), pq.ParquetFile(self._fs.open_input_file(path)) as file:
+            with _translated(path), self._fs.open_input_file(path) as source, pq.ParquetFile(source) as file:
                 size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-                return Part(path, file.metadata.num_rows, size)
+                return Part(path, file.metadata.num_rows, size, _etag(source))
 
         return [_result(future, cancelled) for future in [self._pool.submit(look, path) for path in paths]]
 
@@ -103,9 +120,7 @@ class PartReader:
         if not parts:
             return
         together = len(parts) if order else min(self._parts_ahead, len(parts))
-        buffer = _buffer(self._budget.bytes_max, together, len(schema))
-        rows = max(1024, min(batch_rows, 8 * batch_rows // together))
-        need = together * _part_bytes(parts, len(schema), buffer, rows)
+        buffer, rows, need = _fit(parts, len(schema), together, batch_rows, self._budget.share())
         with self._budget.hold(need, cancelled):
             streams = [_Ahead(self._part(p, schema, rows, buffer), self._pool, cancelled) for p in parts[:together]]
             if order:
@@ -125,8 +140,9 @@ class PartReader:
         seen = 0
         with (
             _translated(part.path),
+            self._fs.open_input_file(part.path) as source,
             pq.ParquetFile(
-                self._fs.open_input_file(part.path),
+                source,
                 buffer_size=buffer,
                 pre_buffer=False,
                 # Hive writes timestamps as INT96, whose nanoseconds would wrap outside 1677 to 2262.
@@ -134,7 +150,8 @@ class PartReader:
                 page_checksum_verification=True,
             ) as file,
         ):
-            if file.metadata.num_rows != part.rows:
+            # Parquet's checksums are optional: without them a flipped byte in a page mostly decodes to another value.
+            if file.metadata.num_rows != part.rows or (part.etag and _etag(source) != part.etag):
                 raise ResultLost("a part of the result changed after the query had ended")
             for batch in file.iter_batches(batch_size=batch_rows):
                 if batch.num_columns != len(schema):
@@ -203,21 +220,31 @@ def _result(future: Future[_T], cancelled: threading.Event) -> _T:
             return future.result()
 
 
+def _etag(source: pa.NativeFile) -> str:
+    """S3's tag of the object's content; empty on file systems that have none."""
+    return str(source.metadata().get("ETag", b"").decode())
+
+
 def _promised(found: pa.Schema, contract: pa.Schema) -> pa.Schema:
     """The types that were read, with the contract's word on which columns have nulls; Parquet says all of them may."""
     return pa.schema([f.with_nullable(known.nullable) for f, known in zip(found, contract, strict=True)])
 
 
-def _buffer(budget: int, together: int, columns: int) -> int:
-    """Bytes read at once for a column: half of the budget shared by what is open, within sensible bounds."""
-    return max(_BUFFER_MIN, min(_BUFFER_MAX, budget // (2 * together * max(columns, 1))))
+def _fit(parts: Sequence[Part], columns: int, together: int, batch_rows: int, share: int) -> tuple[int, int, int]:
+    """How to read `together` parts within `share` bytes: the buffer of a column, rows of a batch, and what that takes.
 
-
-def _part_bytes(parts: Sequence[Part], columns: int, buffer: int, batch_rows: int) -> int:
-    """What one open part holds: its read buffers, and three batches (being made, ahead, in use)."""
-    rows = sum(part.rows for part in parts)
-    row_bytes = sum(part.bytes for part in parts) // max(rows, 1) + 8 * columns
-    return columns * buffer + 3 * row_bytes * batch_rows
+    An open part holds a buffer and a page for each column, and three batches (being made, ahead, in use). Where even
+    the smallest of these do not fit, they take more than the share.
+    """
+    largest = max(part.bytes for part in parts)
+    row_bytes = sum(part.bytes for part in parts) // sum(part.rows for part in parts) + 8 * columns
+    # What is small as a whole fits into less.
+    pages = columns * min(_PAGE_BYTES, largest // columns + 1)
+    each = share // together - pages
+    buffer = max(_BUFFER_MIN, min(_BUFFER_MAX, each // (2 * columns)))
+    rows = max(_BATCH_ROWS_MIN, min(batch_rows, each // (6 * row_bytes)))
+    batches = 3 * row_bytes * min(rows, max(part.rows for part in parts))
+    return buffer, rows, together * (pages + min(columns * buffer, largest) + batches)
 
 
 @contextmanager

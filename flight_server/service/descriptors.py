@@ -22,6 +22,8 @@ from flight_server.model import Plan, Request, Text, to_json
 
 # Says what it is in a log or a debugger, and carries the version of the payload.
 _PREFIX = b"aft1."
+# A ticket holds what a request of the greatest size asks: a byte of text is up to six in JSON, and base64 adds a third.
+_TICKET_GROWTH = 8
 _RESERVED = ("_version", "_as_of", "_engine")
 _KEYS = ("dataset", "params", "version", "as_of", "engine", "sql")
 _HOW = "write daily_prices?ticker=AAPL&start_date=2010-01-04, or JSON"
@@ -106,18 +108,23 @@ def _decimal(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
+def check_size(body: bytes, bytes_max: int) -> None:
+    """Raise InvalidRequest (bad-request) for more bytes than are read from a client."""
+    if len(body) > bytes_max:
+        raise InvalidRequest("bad-request", f"the request has {len(body):,} bytes; at most {bytes_max:,} are read")
+
+
 def decode_ticket(ticket: bytes, tickets: Tickets, bytes_max: int) -> Request:
     """What a DoGet asks: a signed ticket, or form 1 or 2 as a person or program wrote it."""
     if not ticket.startswith(_PREFIX):
         return decode(ticket, bytes_max)
-    # A request in base64, with the snapshots of its tables.
-    _check_size(ticket, 3 * bytes_max)
+    check_size(ticket, bytes_max * _TICKET_GROWTH)
     return tickets.open(ticket)
 
 
 def decode(body: bytes, bytes_max: int) -> Request:
     """The request in `body`, in query form or JSON. Raises InvalidRequest (bad-request, bad-ticket)."""
-    _check_size(body, bytes_max)
+    check_size(body, bytes_max)
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -133,7 +140,7 @@ def decode_path(path: Sequence[bytes], bytes_max: int) -> Request:
 
 def decode_object(body: bytes, bytes_max: int, known: Sequence[str]) -> dict[str, Any]:
     """The JSON object in an action's body; only `known` keys."""
-    _check_size(body, bytes_max)
+    check_size(body, bytes_max)
     try:
         found = _load_json(body.decode())
     except UnicodeDecodeError:
@@ -144,11 +151,6 @@ def decode_object(body: bytes, bytes_max: int, known: Sequence[str]) -> dict[str
     return found
 
 
-def _check_size(body: bytes, bytes_max: int) -> None:
-    if len(body) > bytes_max:
-        raise InvalidRequest("bad-request", f"the request has {len(body):,} bytes; at most {bytes_max:,} are read")
-
-
 def _from_query(text: str) -> Request:
     name, mark, query = text.partition("?")
     pairs: list[tuple[str, str]] = []
@@ -157,9 +159,10 @@ def _from_query(text: str) -> Request:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, errors="strict")
         except (ValueError, UnicodeDecodeError):
             raise InvalidRequest("bad-request", f"the part after '?' is not name=value&name=value; {_HOW}") from None
-    given: dict[str, Text] = {}
+    values: dict[str, list[str]] = {}
     for key, value in pairs:
-        given[key] = Text((*given.get(key, ()), value))
+        values.setdefault(key, []).append(value)
+    given = {key: Text(each) for key, each in values.items()}
     reserved = {key: _single(key, given.pop(key)) for key in _RESERVED if key in given}
     for key in given:
         if key.startswith("_"):
@@ -192,11 +195,12 @@ def _from_json(text: str) -> Request:
     _check_keys(found, _KEYS)
     if ("dataset" in found) == ("sql" in found):
         raise InvalidRequest("bad-request", 'write {"dataset": "…", "params": {…}} or {"sql": "SELECT …"}')
-    params = found.get("params") or {}
+    params = {} if found.get("params") is None else found["params"]
     if not isinstance(params, dict):
         raise InvalidRequest("bad-request", '"params" must be an object of name: value')
     for key in ("dataset", "sql", "as_of", "engine"):
-        if found.get(key) is not None and not isinstance(found[key], str):
+        absent = key not in found or (key in ("as_of", "engine") and found[key] is None)
+        if not absent and not isinstance(found[key], str):
             raise InvalidRequest("bad-request", f'"{key}" must be a string')
     return Request(
         dataset=found.get("dataset", ""),

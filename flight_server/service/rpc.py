@@ -96,6 +96,7 @@ class FlightService(flight.FlightServerBase):
 
     @_rpc
     def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> Iterator[flight.FlightInfo]:
+        descriptors.check_size(criteria, self._body_max)
         glob = criteria.decode(errors="replace") or "*"
         found = [self._listed(dataset) for dataset in self._pipeline.registry.visible(caller_of(context), glob)]
         return iter(found)
@@ -263,7 +264,7 @@ class FlightService(flight.FlightServerBase):
     def _describe(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
         found = descriptors.decode_object(body, self._body_max, ["dataset", "version"])
         name, version = found.get("dataset"), found.get("version")
-        if not isinstance(name, str) or not isinstance(version, int | None):
+        if not isinstance(name, str) or not (version is None or type(version) is int):
             raise InvalidRequest("bad-request", 'write {"dataset": "daily_prices"}')
         dataset = self._pipeline.describe(Request(name, version=version), caller_of(context))
         _call(context).outcome.dataset = dataset.name

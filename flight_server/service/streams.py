@@ -123,16 +123,17 @@ def stream(
         if stopped.is_set():
             raise Unavailable("draining", "the server is stopping; the result is not complete, ask again")
         batch = prefetch.take(min(_POLL_S, heartbeat_s))
-        if batch is not None:
+        if batch is not None and batch.num_rows:
             yield from slices(batch, batch_rows, batch_bytes)
             said = time.monotonic()
         elif prefetch.finished:
             return
-        elif prefetch.worked_s > timeout_s:
-            raise TimedOut("timeout", f"the query took longer than {timeout_s:g} s and was stopped")
         elif time.monotonic() - said >= heartbeat_s:
             yield heartbeat
             said = time.monotonic()
+        # Also between batches: an engine that gives one now and then is never caught waiting.
+        if prefetch.worked_s > timeout_s and not prefetch.finished:
+            raise TimedOut("timeout", f"the query took longer than {timeout_s:g} s and was stopped")
 
 
 def slices(batch: pa.RecordBatch, rows_max: int, bytes_max: int) -> Iterator[pa.RecordBatch]:

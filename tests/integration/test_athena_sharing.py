@@ -12,8 +12,8 @@ import pytest
 from flight_server.errors import EngineFailed, Unavailable
 from tests.fakes.athena import AWS_RATES
 from tests.fakes.aws import LocalAws
-from tests.fix_lake import ROWS
 from tests.fix_served import IDS, LOOSE, Lab, Labs, in_background
+from tests.lake import ROWS
 from tests.waiting import until
 
 # 100 queries on a busy machine of two cores take a while; nothing here depends on how long.
@@ -103,7 +103,8 @@ RETRYABLE: dict[str, Any] = {"category": 1, "type": 401, "retryable": True, "mes
 HOPELESS: dict[str, Any] = {"category": 2, "type": 1006, "retryable": False, "message": "Column 'x' does not exist"}
 
 
-def test_a_retryable_failure_is_run_again(lab: Lab, aws: LocalAws) -> None:
+def test_a_retryable_failure_is_run_again(labs: Labs, aws: LocalAws) -> None:
+    lab = labs.open({"ids": IDS})
     aws.faults.update({"fail_next": [RETRYABLE, {**RETRYABLE, "after_rows": 1}]})
     count = Count(aws)
     assert lab.ask("ids", first=0).column("id").to_pylist() == list(range(ROWS))
@@ -161,14 +162,14 @@ def test_a_query_that_somebody_else_stops_is_run_again_but_not_forever(lab: Lab,
 
 def test_a_query_that_goes_back_to_the_queue_is_waited_for(lab: Lab, aws: LocalAws) -> None:
     aws.faults.update({"bounces": 2, "running_s": 0.3})
-    assert lab.ask("ids", first=0).num_rows == ROWS
+    assert lab.ask("ids", first=101).num_rows == ROWS - 101
     assert aws.athena.state()["executions"][-1]["history"] == ["QUEUED", "RUNNING"] * 3 + ["SUCCEEDED"]
 
 
 @pytest.mark.parametrize("name", ["ids", "loose"])
 def test_leftovers_of_attempts_that_athena_gave_up_are_not_read(lab: Lab, aws: LocalAws, name: str) -> None:
     aws.faults.update({"leftovers": 2})
-    assert sorted(lab.ask(name, first=0).column("id").to_pylist()) == list(range(ROWS))
+    assert sorted(lab.ask(name, first=102).column("id").to_pylist()) == list(range(102, ROWS))
 
 
 def test_a_work_group_that_enforces_its_own_configuration_is_good_enough(labs: Labs, aws: LocalAws) -> None:
@@ -182,7 +183,7 @@ def test_a_work_group_that_enforces_its_own_configuration_is_good_enough(labs: L
 def test_a_lost_answer_to_start_does_not_start_twice(lab: Lab, aws: LocalAws) -> None:
     aws.faults.update({"lost_next": {"StartQueryExecution": 2}})
     count = Count(aws)
-    assert lab.ask("ids", first=0).num_rows == ROWS
+    assert lab.ask("ids", first=103).num_rows == ROWS - 103
     assert (count["started"], count["joined"]) == (1, 2)
 
 

@@ -115,6 +115,18 @@ def test_without_ddl_only_the_text_is_checked(folder: Path, edit: Edit) -> None:
     assert "uuid changes" in check(folder)[0].message
 
 
+def test_policies_are_held_against_the_tables(folder: Path) -> None:
+    path = folder / "policies.toml"
+    path.write_text('[[row_filter]]\ntable = "market.prices"\nwhere = "stcok IN (:caller.stocks)"\n')
+    found = [str(error) for error in check(folder)]
+    assert len(found) == 1
+    assert found[0].startswith(f"{path}:3:")
+    assert "stcok" in found[0]
+    assert check(folder, "closes") == []
+    path.write_text(path.read_text().replace("stcok", "stock"))
+    assert check(folder) == []
+
+
 def test_a_server_refuses_at_start_what_the_text_alone_tells(folder: Path, edit: Edit) -> None:
     assert load_datasets(folder)[1] == []
     edit("closes.sql", ("p.shares\n", "uuid() AS shares\n"), ("p.close <= :most", "NOT p.close <= :most"))
