@@ -88,7 +88,7 @@ class Planner:
 
     def columns(self, table: str, as_of: datetime | None = None) -> dict[str, str]:
         """Columns and Athena types of the table `database.table`. Raises ServerError where there is none."""
-        return scan.sql_schema(self._tables.pin(table, as_of).schema)
+        return sql_schema(self._tables.pin(table, as_of).schema)
 
     def tables(self) -> list[str]:
         """All tables of the catalog as `database.table`, sorted."""

@@ -18,7 +18,7 @@ from flight_server.errors import InvalidRequest
 from flight_server.model import Column, Dataset, ParamType, SortKey
 from flight_server.plan import arguments, dialect
 from flight_server.plan.literals import sql_type
-from flight_server.plan.planner import qualified
+from flight_server.plan.qualify import qualified
 from flight_server.plan.statement import Statement, parameter_number, stand_in, stand_in_name
 
 # The types of a query's columns, given in DuckDB's dialect.
