@@ -39,11 +39,13 @@ def policed_lab(labs: Labs) -> Iterator[Lab]:
         {
             "rows": dataset(COLUMNS, ROWS_SQL),
             "halves": dataset({"half": "int64"}, "SELECT p.id / 2 AS half FROM lake.prices AS p WHERE p.id < 8"),
-            "versions": dataset({"id": "int64"}, "WITH prices AS (SELECT p.id FROM lake.prices AS p) SELECT id FROM prices"),
+            "versions": dataset(
+                {"id": "int64"}, "WITH prices AS (SELECT p.id FROM lake.prices AS p) SELECT id FROM prices"
+            ),
         }
     )
     (found.datasets.directory / "policies.toml").write_text(POLICIES)
-    yield labs.open_again(found)
+    return labs.open_again(found)
 
 
 def plan(lab: Lab, who: Caller, engine: str = "athena", name: str = "rows") -> Plan:
