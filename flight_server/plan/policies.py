@@ -146,7 +146,7 @@ def _guarded(scan: exp.Table, policies: TablePolicies, columns: Columns, caller:
     query = exp.Select(expressions=items).from_(inner, copy=False)
     for each in policies.row_filters:
         found = bind_claims(_qualified(each.where, each.table, alias, columns), caller, columns)
-        query.where(exp.false() if found is None else exp.Paren(this=found), copy=False)
+        query.where(exp.false() if found is None else found, copy=False)
     outer = (scan.args.get("alias") or exp.TableAlias(this=alias)).copy()
     return exp.Subquery(this=query, alias=outer, joins=scan.args.get("joins"), laterals=scan.args.get("laterals"))
 
