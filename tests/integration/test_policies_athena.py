@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
@@ -34,16 +33,18 @@ NOBODY = Caller("n")
 
 
 @pytest.fixture
-def policed_lab(labs: Labs) -> Iterator[Lab]:
+def policed_lab(labs: Labs) -> Lab:
     found = labs.configure(
         {
             "rows": dataset(COLUMNS, ROWS_SQL),
             "halves": dataset({"half": "int64"}, "SELECT p.id / 2 AS half FROM lake.prices AS p WHERE p.id < 8"),
-            "versions": dataset({"id": "int64"}, "WITH prices AS (SELECT p.id FROM lake.prices AS p) SELECT id FROM prices"),
+            "versions": dataset(
+                {"id": "int64"}, "WITH prices AS (SELECT p.id FROM lake.prices AS p) SELECT id FROM prices"
+            ),
         }
     )
     (found.datasets.directory / "policies.toml").write_text(POLICIES)
-    yield labs.open_again(found)
+    return labs.open_again(found)
 
 
 def plan(lab: Lab, who: Caller, engine: str = "athena", name: str = "rows") -> Plan:
