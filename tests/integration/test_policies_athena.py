@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
@@ -34,7 +33,7 @@ NOBODY = Caller("n")
 
 
 @pytest.fixture
-def policed_lab(labs: Labs) -> Iterator[Lab]:
+def policed_lab(labs: Labs) -> Lab:
     found = labs.configure(
         {
             "rows": dataset(COLUMNS, ROWS_SQL),
