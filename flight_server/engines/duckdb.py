@@ -103,8 +103,8 @@ class DuckDBExecution:
             raise Cancelled("cancelled", "the query was stopped") from None
         except duckdb.Error as error:
             raise EngineFailed(f"DuckDB: {_reason(error)}") from error
-        except pa.ArrowException as error:
-            # Errors inside a running Arrow stream arrive as Arrow's, DuckDB's text within.
+        except (pa.ArrowException, OSError) as error:
+            # Errors inside a running Arrow stream arrive as Arrow's, or as an OSError, DuckDB's text within.
             if self._cancelled.is_set():
                 raise Cancelled("cancelled", "the query was stopped") from None
             raise EngineFailed(f"DuckDB: {_reason(error)}") from error
