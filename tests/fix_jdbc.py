@@ -66,4 +66,4 @@ def jdbc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jdbc]:
         # Something is not in the local repository yet.
         done = subprocess.run(build, capture_output=True, text=True, timeout=_BUILD_S, check=False)
         assert done.returncode == 0, done.stdout
-    yield Jdbc(f"{target}/classes{os.pathsep}{target}/driver/*")
+    return Jdbc(f"{target}/classes{os.pathsep}{target}/driver/*")

@@ -134,7 +134,7 @@ def test_on_duckdb_in_every_encoding(sql_client: flight.FlightClient, sql_server
 @pytest.fixture
 def on_athena(labs: Labs) -> Iterator[tuple[Labs, Counting]]:
     lab = labs.open({"ids": IDS}, sql={"ad_hoc_roles": ("*",)})
-    yield labs, count(lab.engines)
+    return labs, count(lab.engines)
 
 
 def test_on_athena(on_athena: tuple[Labs, Counting]) -> None:
