@@ -3,129 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from flight_server import server
-from flight_server.authoring import local
 from flight_server.cli import main
-from flight_server.config import Config
 from flight_server.errors import DatasetError, EngineFailed, Error, TableError
-from flight_server.model import ANONYMOUS, Engine, Request
-from flight_server.plan.planner import Planner
 from flight_server.plan.scan import PUBLISHED, Tables
-from flight_server.server import build_engines
-from flight_server.tables import fill, lock
-from flight_server.tables.catalog import create_table, find_table, open_catalog
-from flight_server.tables.ddl import read_all
+from flight_server.tables import lock
 from flight_server.tables.load import load_file
 from flight_server.tables.locate import locator
-from flight_server.tables.materialize import Materialized, materialize
-
-TOTALS = """\
--- /// dataset
--- title = "Totals"
--- key = ["day"]
--- sorted = ["day"]
--- [params]
--- first = { type = "date", optional = true }
--- [columns]
--- day = { type = "date", null = false }
--- total = { type = "float64" }
--- [materialize]
--- table = "made.totals"
--- query = "materialize/totals.sql"
--- ///
-SELECT t.day, t.total FROM made.totals AS t WHERE t.day >= :first ORDER BY t.day
-"""
-QUERY = "SELECT s.day, SUM(s.amount) AS total, COUNT(*) AS n FROM raw.sales AS s GROUP BY s.day ORDER BY s.day\n"
-TABLES = {
-    "raw.sales": "(day date, amount double)",
-    "made.totals": "(day date, total double, n bigint, note string) PARTITIONED BY (month(day))",
-}
-
-
-@dataclass
-class Shop:
-    """A catalog with `raw.sales`, the datasets' folder, and the command's function over both."""
-
-    config: Config
-    catalog: Catalog
-    engine: Engine
-    folder: Path
-
-    def write(self, name: str, text: str) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def sell(self, *rows: tuple[date, float | None]) -> None:
-        days, amounts = zip(*rows, strict=True)
-        self.table("raw.sales").append(
-            pa.table({"day": pa.array(days, pa.date32()), "amount": pa.array(amounts, pa.float64())})
-        )
-
-    def table(self, name: str = "made.totals") -> Table:
-        return find_table(self.catalog, name)
-
-    def fill(self, *, force: bool = False) -> Materialized:
-        found, errors = server.load_datasets(self.folder)
-        assert not errors
-        tables = Tables(self.catalog, locator(self.catalog))
-        return materialize(
-            found.get("totals", None, ANONYMOUS),
-            self.catalog,
-            tables,
-            Planner(tables, self.config.cost),
-            self.engine,
-            lambda name: lock.held(self.place(name), f"materialize {name}", 100),
-            force=force,
-        )
-
-    def place(self, name: str = "made.totals") -> lock.Place:
-        return lock.place_of(self.config, self.catalog.properties["warehouse"], name)
-
-    def read(self, **params: object) -> list[tuple[Any, ...]]:
-        """The rows of the dataset, as its readers get them."""
-        with local.opened(self.config) as pipeline:
-            plan = local.plan(pipeline, Request("totals", params))
-            with local.answered(pipeline, plan) as batches:
-                return [tuple(row.values()) for batch in batches for row in batch.to_pylist()]
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    folder = tmp_path / "sql"
-    config = Config.model_validate(
-        {
-            "datasets": {"directory": folder},
-            "catalog": {"uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": str(tmp_path / "warehouse")},
-        }
-    )
-    with closing(open_catalog(config)) as catalog, closing(build_engines(config, catalog)["duckdb"]) as engine:
-        made = Shop(config, catalog, engine, folder)
-        for name, columns in TABLES.items():
-            block = '-- /// table\n-- not_null = ["day"]\n-- ///\n' if name == "made.totals" else ""
-            made.write(
-                f"tables/{name}.sql", f"{block}CREATE TABLE {name} {columns} TBLPROPERTIES ('table_type'='ICEBERG')"
-            )
-        made.write("totals.sql", TOTALS)
-        made.write("materialize/totals.sql", QUERY)
-        create_table(catalog, read_all(folder / "tables")["raw.sales"])
-        made.sell((date(2024, 1, 1), 1.0), (date(2024, 1, 1), 2.0), (date(2024, 2, 1), 4.0))
-        yield made
-
-
-JANUARY, FEBRUARY, MARCH = date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)
+from flight_server.tables.replace import replace_rows
+from tests.fix_materialize import FEBRUARY, JANUARY, MARCH, QUERY, TOTALS, Shop
 
 
 def test_creates_and_fills_the_table_and_its_dataset_serves_it(shop: Shop) -> None:
@@ -260,7 +153,6 @@ def test_a_commit_in_between_is_not_overwritten(shop: Shop, monkeypatch: pytest.
     shop.fill()
     shop.sell((MARCH, 1.0))
     schema = shop.table().scan().to_arrow().schema
-    replace_rows = fill.replace_rows
 
     def late(table: Table, *rest: Any) -> Any:
         row = {"day": [MARCH], "total": [9.0], "n": [1], "note": ["by hand"]}
@@ -268,7 +160,7 @@ def test_a_commit_in_between_is_not_overwritten(shop: Shop, monkeypatch: pytest.
         return replace_rows(table, *rest)
 
     written = files(shop)
-    monkeypatch.setattr(fill, "replace_rows", late)
+    monkeypatch.setattr("flight_server.tables.fill.replace_rows", late)
     with pytest.raises(TableError, match=r"cannot write to table 'made\.totals'.*it is as it was, try again"):
         shop.fill()
     assert len(files(shop)) == len(written) + 1

@@ -2,104 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyiceberg.table import Table
 
 from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.errors import EngineFailed, TableError
-from flight_server.model import ANONYMOUS
-from flight_server.plan.planner import Planner
-from flight_server.plan.scan import PUBLISHED, Tables
+from flight_server.plan.scan import PUBLISHED
 from flight_server.tables import lock
-from flight_server.tables.catalog import create_table, find_table
+from flight_server.tables.catalog import create_table
 from flight_server.tables.ddl import read_all
-from flight_server.tables.locate import locator
-from flight_server.tables.materialize import Materialized, materialize
-from tests.fakes.aws import LocalAws
-from tests.fix_served import Lab, Labs
-from tests.integration.test_materialize import QUERY, TABLES, TOTALS
+from tests.fix_materialize import FEBRUARY, JANUARY, MARCH, Depot, Rows, write
 from tests.waiting import until
 
-JANUARY, FEBRUARY, MARCH = date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)
 OLD, NEW = [(JANUARY, 3.0), (FEBRUARY, 4.0)], [(JANUARY, 3.0), (FEBRUARY, 4.0), (MARCH, 7.0)]
-Rows = list[tuple[Any, ...]]
-
-
-@dataclass
-class Depot:
-    """`raw.sales` and `made.totals` under names of their own in Glue, and a pipeline with both engines over them."""
-
-    lab: Lab
-    aws: LocalAws
-    suffix: str
-
-    def table(self, name: str = "made.totals") -> Table:
-        return find_table(self.lab.catalog, name.replace(".", f"{self.suffix}."))
-
-    def sell(self, *rows: tuple[date, float]) -> None:
-        days, amounts = zip(*rows, strict=True)
-        found = pa.table({"day": pa.array(days, pa.date32()), "amount": pa.array(amounts, pa.float64())})
-        self.table("raw.sales").append(found)
-
-    def fill(self, *, force: bool = False) -> Materialized:
-        tables, engine = Tables(self.lab.catalog, locator(self.lab.catalog)), self.lab.engines["athena"]
-        assert isinstance(engine, AthenaEngine)
-        return materialize(
-            self.lab.pipeline.registry.get("totals", None, ANONYMOUS),
-            self.lab.catalog,
-            tables,
-            Planner(tables, self.lab.config.cost),
-            engine,
-            lambda name: lock.held(self.place(name), f"materialize {name}", 0.0, engine.has_ended),
-            force=force,
-        )
-
-    def place(self, name: str) -> lock.Place:
-        return lock.place_of(self.lab.config, "", name)
-
-    def read(self, engine: str = "athena") -> Rows:
-        return [tuple(row.values()) for row in self.lab.ask("totals", engine).to_pylist()]
-
-    def started(self) -> list[str]:
-        """The statements that Athena was given, without their text."""
-        mine = [query for query in self.aws.athena.state()["queries"] if self.suffix in query]
-        return [query.split()[0] for query in mine if not query.startswith("UNLOAD")]
-
-
-@pytest.fixture
-def depot(labs: Labs, aws: LocalAws) -> Iterator[Depot]:
-    suffix = f"_{uuid.uuid4().hex[:8]}"
-
-    def renamed(text: str) -> str:
-        return text.replace("raw.", f"raw{suffix}.").replace("made.", f"made{suffix}.")
-
-    config = labs.configure({"totals": renamed(TOTALS)}, lock={"age_s": 100})
-    folder = config.datasets.directory
-    for name, columns in TABLES.items():
-        block = '-- /// table\n-- not_null = ["day"]\n-- ///\n' if name == "made.totals" else ""
-        text = f"{block}CREATE TABLE {renamed(name)} {columns} TBLPROPERTIES ('table_type'='ICEBERG')"
-        (folder / "tables").mkdir(exist_ok=True)
-        (folder / "tables" / f"{renamed(name)}.sql").write_text(text)
-    write(folder, renamed(QUERY))
-    made = Depot(labs.open_again(config), aws, suffix)
-    create_table(made.lab.catalog, read_all(folder / "tables")[renamed("raw.sales")])
-    made.sell((JANUARY, 1.0), (JANUARY, 2.0), (FEBRUARY, 4.0))
-    yield made
-    for query in aws.athena.state()["executions"]:
-        assert query["state"] not in ("RUNNING", "QUEUED")
-
-
-def write(folder: Path, query: str) -> None:
-    (folder / "materialize").mkdir(exist_ok=True)
-    (folder / "materialize" / "totals.sql").write_text(query)
 
 
 def test_inserts_at_the_pins_publishes_and_reports(depot: Depot) -> None:
