@@ -54,7 +54,7 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt
 	@$(INSTALL) -e '.[demo,plot]'
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/demo.stamp
-	@$(INSTALL) -e '.[demo,plot,otlp,dev]'
+$(VENV)/dev.stamp: $(VENV)/demo.stamp clients/python/pyproject.toml
+	@$(INSTALL) -e '.[demo,plot,otlp,dev]' -e clients/python
 	@$(INSTALL) --no-deps $(PEERS)
 	@touch $@

@@ -179,6 +179,14 @@ class Results(_Section):
     )
 
 
+class Lock(_Section):
+    """The lock that keeps two jobs off the same table."""
+
+    age_s: float = Field(
+        14_400.0, gt=0, description="Age at which a lock is taken over; Athena's longest DML time-out is 240 min."
+    )
+
+
 class Limits(_Section):
     """Bounds that hold for every request, whatever its dataset says."""
 
@@ -218,6 +226,17 @@ class Cost(_Section):
     bytes_min: int = Field(10_000_000, ge=0, description="Athena bills at least this much for each query.")
 
 
+class Sql(_Section):
+    """SQL of a client's own: SELECTs over datasets, for everybody, and over tables, for some."""
+
+    ad_hoc_roles: tuple[str, ...] = Field(
+        (), description='Roles that may name tables of the catalog in SQL; "*" = everybody. None by default.'
+    )
+    handle_ttl_s: float = Field(
+        3600.0, gt=0, description="How long a prepared statement is good; tools keep them over a coffee break."
+    )
+
+
 class Log(_Section):
     """What is written to standard error."""
 
@@ -242,9 +261,11 @@ class Config(BaseSettings):
     duckdb: DuckDB = DuckDB()
     athena: Athena = Athena()
     results: Results = Results()
+    lock: Lock = Lock()
     limits: Limits = Limits()
     submitted: Submitted = Submitted()
     cost: Cost = Cost()
+    sql: Sql = Sql()
     log: Log = Log()
 
     @classmethod

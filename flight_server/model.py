@@ -281,12 +281,27 @@ class Dataset:
     tree: exp.Query
     # Digest of the whole file: a ticket issued for another text of the dataset is no longer good.
     digest: str
+    # Of a statement's: so many trailing columns carry its order only, and are not sent.
+    hidden: int = 0
 
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema that every answer has, with the contract in its metadata (protocol.md)."""
+        return self._schema(len(self.columns) - self.hidden)
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether this is a statement's, made for one request; files have versions from 1 on."""
+        return self.version == 0
+
+    @property
+    def result_schema(self) -> pa.Schema:
+        """The same with the hidden columns: what the engine gives."""
+        return self._schema(len(self.columns))
+
+    def _schema(self, width: int) -> pa.Schema:
         fields = []
-        for column in self.columns:
+        for column in self.columns[:width]:
             notes = {"doc": column.doc, "unit": column.unit or ""}
             metadata = {k: v for k, v in notes.items() if v}
             fields.append(pa.field(column.name, column.type, column.nullable, metadata or None))
@@ -338,6 +353,10 @@ class Plan:
     cache: Literal["hit", "miss", "off"] = "off"
     # The row filters and masks in `sql`, which has the caller's claims bound.
     policies: tuple[AppliedPolicy, ...] = ()
+    # Digest of the policies that held and the claims they used: who has another one may not see this plan's rows.
+    guard: str = ""
+    # What was asked where the dataset is unnamed, and so cannot be asked for by name again.
+    statement: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,13 @@ from flight_server.model import (
     Plan,
     Request,
     StoredResult,
+    Value,
     to_json,
 )
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import moment
 from flight_server.results.contract import conform
+from flight_server.statements import Compiled, Statements
 from flight_server.telemetry import log
 
 # The role that may choose the engine with `_engine`; without authentication everybody has it.
@@ -53,27 +55,43 @@ class Pipeline:
         engines: Mapping[EngineName, Engine],
         limits: Limits,
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+        statements: Statements | None = None,
     ) -> None:
         self.registry = registry
         self._planner = planner
         self._engines = engines
         self._limits = limits
+        self._statements = statements
         self._today = today
 
     def describe(self, request: Request, caller: Caller) -> Dataset:
         """The dataset that a request names, for its contract. Touches no engine and checks no parameter."""
-        return self._dataset(self.registry, request, caller)
+        if request.sql is not None:
+            return self.prepare(request, caller).dataset
+        return self.registry.get(request.dataset, request.version, caller)
+
+    def prepare(self, request: Request, caller: Caller) -> Compiled:
+        """A statement's result and parameters, for who prepares it. Runs nothing."""
+        return self._sql().prepare(request, self.registry, caller)
+
+    def tables(self, caller: Caller) -> list[str]:
+        """The tables of the catalog that the caller may name in SQL, as database.table, sorted."""
+        return self._sql().tables(caller)
+
+    def table_schema(self, table: str, caller: Caller) -> pa.Schema:
+        """The Arrow schema of such a table, docs in its metadata."""
+        return self._sql().table_schema(table, caller)
 
     def plan(self, request: Request, caller: Caller) -> Plan:
         """How the request will be answered: validated, pinned, priced. Runs nothing."""
         # Read once: a reload in between must not join a dataset with the policies of another state.
         registry = self.registry
-        dataset = self._dataset(registry, request, caller)
+        dataset, values = self._asked(registry, request, caller)
         if request.contract not in (None, dataset.digest):
             raise InvalidRequest("expired-ticket", f"{dataset.name} has changed since the ticket was issued; ask again")
         plan = self._planner.plan(
             dataset,
-            resolve(dataset, request.params, self._today()),
+            values,
             self._engine_name(dataset, request, caller),
             self._bounds(dataset),
             moment(request.as_of) if request.as_of is not None else None,
@@ -81,22 +99,15 @@ class Pipeline:
             caller,
             registry.policies,
         )
-        return replace(plan, cache=self._cached(plan))
+        return replace(plan, cache=self._cached(plan), statement=request if dataset.unnamed else None)
 
     def policy_problems(self, registry: Registry) -> list[DatasetError]:
         """What is wrong with the policies of a registry, held against the tables as they are now."""
         return self._planner.policy_problems(registry.policies)
 
-    def replan(self, plan: Plan, caller: Caller) -> Plan:
-        """The plan of the same question at the same snapshots, as `caller` may ask it now."""
-        request = Request(
-            dataset=plan.dataset.name,
-            params={name: to_json(value) for name, value in plan.params.items()},
-            version=plan.dataset.version,
-            issued_engine=plan.engine,
-            pins={pin.table: pin.snapshot_id for pin in plan.pins},
-        )
-        return self.plan(request, caller)
+    def sees(self, plan: Plan, caller: Caller) -> bool:
+        """Whether the rows of a plan are those that `caller` may see under the policies as they are now."""
+        return self._planner.guard(plan, self.registry.policies, caller) == plan.guard
 
     def stored(self, plan: Plan) -> StoredResult | None:
         """The stored result of an equal plan, whose rows and bytes are known before it runs."""
@@ -108,11 +119,18 @@ class Pipeline:
         batches = conform(plan.dataset, execution.batches(), plan.bounds.rows)
         return Answer(plan, execution, _reticent(execution, batches) if plan.policies else batches)
 
-    @staticmethod
-    def _dataset(registry: Registry, request: Request, caller: Caller) -> Dataset:
-        if request.sql is not None:
+    def _asked(self, registry: Registry, request: Request, caller: Caller) -> tuple[Dataset, Mapping[str, Value]]:
+        if request.sql is None:
+            dataset = registry.get(request.dataset, request.version, caller)
+            return dataset, resolve(dataset, request.params, self._today())
+        as_of = moment(request.as_of) if request.as_of is not None else None
+        compiled = self._sql().compile(request, registry, caller, self._today(), as_of)
+        return compiled.dataset, compiled.values
+
+    def _sql(self) -> Statements:
+        if self._statements is None:
             raise Unsupported("unsupported", "SQL of one's own is not served here; ask for a dataset")
-        return registry.get(request.dataset, request.version, caller)
+        return self._statements
 
     def _cached(self, plan: Plan) -> Literal["hit", "miss", "off"]:
         if plan.engine == "duckdb" or plan.dataset.cache.mode == "off":
@@ -139,6 +157,17 @@ class Pipeline:
             scan_bytes=said.max_scan_bytes,
             cost_usd=said.max_cost_usd,
         )
+
+
+def question(plan: Plan) -> Request:
+    """The request that gives this plan again: the same dataset or statement and values, at the same snapshots."""
+    asked = plan.statement or Request(
+        dataset=plan.dataset.name,
+        params={name: to_json(value) for name, value in plan.params.items()},
+        version=plan.dataset.version,
+    )
+    pins = {pin.table: pin.snapshot_id for pin in plan.pins}
+    return replace(asked, as_of=None, engine=None, issued_engine=plan.engine, pins=pins)
 
 
 def _reticent(execution: Execution, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

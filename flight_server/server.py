@@ -24,6 +24,7 @@ from flight_server.datasets import registry
 from flight_server.datasets.registry import Registry
 from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
+from flight_server.engines.result_types import ResultTypes
 from flight_server.errors import ConfigError, DatasetError, TableError
 from flight_server.http.app import Check, build_app
 from flight_server.http.listener import HttpListener
@@ -39,6 +40,7 @@ from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication, identities
 from flight_server.service.descriptors import Tickets
 from flight_server.service.rpc import FlightService
+from flight_server.statements import Statements
 from flight_server.tables.catalog import open_catalog, translated
 from flight_server.tables.locate import locator
 from flight_server.telemetry import log, metrics
@@ -259,7 +261,10 @@ def duckdb_s3(config: Config) -> dict[str, str] | None:
 
 
 def build_pipeline(config: Config, catalog: Catalog, engines: dict[EngineName, Engine], datasets: Registry) -> Pipeline:
-    return Pipeline(datasets, Planner(Tables(catalog, locator(catalog)), config.cost), engines, config.limits)
+    planner = Planner(Tables(catalog, locator(catalog)), config.cost)
+    return Pipeline(
+        datasets, planner, engines, config.limits, statements=Statements(planner, ResultTypes(), config.sql)
+    )
 
 
 def load_datasets(directory: Path) -> tuple[Registry, list[DatasetError]]:

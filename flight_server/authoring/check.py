@@ -7,7 +7,7 @@ asked in `against.py`, which rows come out in `run_tests.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -22,11 +22,10 @@ from flight_server.datasets import header, registry
 from flight_server.datasets.types import type_text
 from flight_server.errors import DatasetError, EngineFailed, InvalidRequest, TableError, nearest
 from flight_server.model import Dataset
-from flight_server.plan import allowed, bind
+from flight_server.plan import allowed, bind, policies
 from flight_server.plan.check import error_at, problems
 from flight_server.plan.dialect import Schemas
-from flight_server.plan.planner import qualified
-from flight_server.plan.scan import sql_schema
+from flight_server.plan.qualify import qualified, sql_schema
 from flight_server.tables import ddl
 from flight_server.tables.ddl import Definition
 
@@ -36,7 +35,7 @@ _PLACE = re.compile(r"(?P<path>.*?\.sql)(?::(?P<line>\d+))?(?::(?P<column>\d+))?
 
 
 def check(directory: Path, name: str | None = None) -> list[DatasetError]:
-    """All that is wrong with the datasets in `directory`, or with those called `name`, by file and line.
+    """All that is wrong with the datasets and policies in `directory`, or with the datasets called `name`, by place.
 
     Every combination of set and unset optional parameters is compiled. Without a folder of DDL files nothing is known
     of tables, columns and types, and only the text is checked.
@@ -52,10 +51,16 @@ def check(directory: Path, name: str | None = None) -> list[DatasetError]:
         against = problems(dataset)
         errors += against
         right += [] if against else [dataset]
+    columns_of = None
     if (directory / TABLES).is_dir():
         definitions, wrong = read_tables(directory / TABLES)
         errors += wrong
-        errors += [] if wrong else check_queries(right, definitions)
+        if not wrong:
+            schemas = {table: sql_schema(definition.schema) for table, definition in definitions.items()}
+            errors += check_queries(right, definitions, schemas)
+            columns_of = schemas.get
+    if name is None:
+        errors += policies.problems(found.policies, columns_of)
     return sorted(errors, key=lambda error: (str(error.path), error.line, error.column))
 
 
@@ -76,9 +81,10 @@ def read_tables(directory: Path) -> tuple[dict[str, Definition], list[DatasetErr
     return found, errors
 
 
-def check_queries(datasets: list[Dataset], definitions: dict[str, Definition]) -> list[DatasetError]:
+def check_queries(
+    datasets: list[Dataset], definitions: Mapping[str, Definition], schemas: Schemas
+) -> list[DatasetError]:
     """What is wrong with the queries of datasets, held against the tables: names, columns, types."""
-    schemas = {name: sql_schema(definition.schema) for name, definition in definitions.items()}
     errors: list[DatasetError] = []
     with closing(Compiler(schemas)) as compiler:
         for dataset in datasets:

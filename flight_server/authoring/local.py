@@ -11,7 +11,7 @@ import pyarrow as pa
 from flight_server import server
 from flight_server.config import Config
 from flight_server.datasets.registry import Registry
-from flight_server.model import ANONYMOUS, Plan, Request
+from flight_server.model import ANONYMOUS, Caller, Plan, Request
 from flight_server.pipeline import Pipeline
 from flight_server.service.streams import Prefetch, stream
 from flight_server.tables.catalog import open_catalog
@@ -37,9 +37,12 @@ def opened(config: Config) -> Iterator[Pipeline]:
         yield server.build_pipeline(config, catalog, engines, found)
 
 
-def plan(pipeline: Pipeline, request: Request) -> Plan:
-    """How the request will be answered to a caller whom no role keeps out: the files are the caller's own."""
-    return pipeline.plan(request, ANONYMOUS)
+def plan(pipeline: Pipeline, request: Request, caller: Caller = ANONYMOUS) -> Plan:
+    """How the request will be answered, unless said otherwise to a caller whom no role keeps out.
+
+    Row policies hold here as on a server: without claims no row of their tables is seen.
+    """
+    return pipeline.plan(request, caller)
 
 
 @contextmanager
@@ -52,8 +55,7 @@ def answered(pipeline: Pipeline, asked: Plan) -> Iterator[Iterator[pa.RecordBatc
     with ExitStack() as stack:
         stack.callback(answer.execution.close)
         prefetch = Prefetch(answer.batches)
-        stack.callback(prefetch.close)
-        stack.callback(answer.execution.cancel)
+        stack.callback(prefetch.close, answer.execution.cancel)
         yield stream(
             prefetch,
             asked.dataset.schema,

@@ -16,7 +16,7 @@ from flight_server.model import Dataset
 from flight_server.plan import allowed
 from flight_server.plan.check import place
 from flight_server.plan.dialect import Schemas
-from flight_server.plan.planner import qualified
+from flight_server.plan.qualify import qualified
 from flight_server.tables.ddl import Definition
 
 

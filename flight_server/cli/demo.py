@@ -15,7 +15,7 @@ from flight_server import config as settings
 from flight_server import telemetry
 from flight_server.cli.options import ConfigFile
 from flight_server.cli.output import boxed
-from flight_server.cli.serve import stop, stop_signals
+from flight_server.cli.serve import Signals, stop
 from flight_server.server import Server, build
 from flight_server.service import example
 from flight_server.tables import demo as tables
@@ -24,11 +24,12 @@ from flight_server.tables.catalog import open_catalog
 FOLDER = Path(".demo")
 _TICKET = "daily_prices?ticker=AAPL&start_date=2010-01-04&end_date=2010-01-29"
 _SHOWN_ROWS = 5
+_PORT = 8815
 
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the example.")] = False,
-    port: Annotated[int, typer.Option(metavar="PORT", help="Flight port; 0 = any.")] = 8815,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Flight port; 0 = any.")] = _PORT,
     config: ConfigFile = None,
 ) -> None:
     """Build the demo tables in .demo (once), serve them, and show one dataset as a Flight client gets it.
@@ -39,19 +40,23 @@ def demo(
     """
     found = settings.load(
         config,
-        server={"port": port, "host": "127.0.0.1", "ticket_secret": _secret()},
+        # A demo on another port is a second one: it leaves the first one's HTTP port alone.
+        server={"port": port, "host": "127.0.0.1", "ticket_secret": _secret()}
+        | ({} if port == _PORT else {"http_port": 0}),
+        # The tables are the visitor's own: SQL may name them.
+        sql={"ad_hoc_roles": ("*",)},
         catalog={"kind": "sql", "uri": f"sqlite:///{FOLDER}/catalog.db", "warehouse": str(FOLDER / "warehouse")},
     )
     # A log line for each call would stand among what is shown here.
     telemetry.configure(found.log.format, "warning")
     _build(found)
     server = build(found)
-    stopping = stop_signals()
+    signals = Signals()
     try:
         _show(server)
         if not once:
             print("\nCtrl-C stops the server.", flush=True)
-            stopping.wait()
+            signals.wait(server)
     finally:
         stop(server, 0.0 if once else found.server.grace_s)
 

@@ -16,6 +16,10 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Settings; default athena-flight.toml."),
 ]
+As = Annotated[
+    str | None,
+    typer.Option("--as", metavar="CALLER", help="With the roles and claims of this user, token or certificate."),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Dataset, as in its file's name.", show_default=False)]
 Pairs = Annotated[
     list[str] | None,

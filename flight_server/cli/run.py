@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,8 +18,9 @@ from rich.syntax import Syntax
 from flight_server import config as settings
 from flight_server.authoring import export, local
 from flight_server.cli import output
-from flight_server.cli.options import ConfigFile, Name, Pairs, request_of
-from flight_server.model import Plan, plan_json
+from flight_server.cli.auth import caller_named
+from flight_server.cli.options import As, ConfigFile, Name, Pairs, request_of
+from flight_server.model import ANONYMOUS, Plan, plan_json
 
 Format = Literal["table", "csv", "parquet", "arrow"]
 _SUFFIXES: dict[str, export.Format] = {
@@ -39,6 +41,7 @@ def run(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here; appears only when complete.")
     ] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the numbers over the first date column.")] = False,
+    as_: As = None,
     config: ConfigFile = None,
 ) -> None:
     """Run a dataset in this process and print its rows, or write them to a file, without holding them all in memory.
@@ -55,8 +58,9 @@ def run(
     _check_usage(form, out, plot)
     found = settings.load(config)
     request = request_of(name, params, found)
+    caller = caller_named(found, as_) if as_ else ANONYMOUS
     with local.opened(found) as pipeline:
-        plan = local.plan(pipeline, request)
+        plan = local.plan(pipeline, request, caller)
         schema = plan.dataset.schema
         with local.answered(pipeline, plan) as batches:
             if plot:
@@ -73,24 +77,29 @@ def run(
                 print(f"{out}: {rows:,} rows", file=sys.stderr)
 
 
-def explain(name: Name, params: Pairs = None, config: ConfigFile = None) -> None:
-    """Show the plan of a request, and the SQL for Athena and for the engine. Runs nothing.
+def explain(name: Name, params: Pairs = None, as_: As = None, config: ConfigFile = None) -> None:
+    """Show the plan of a request, the SQL for Athena and for the engine, and the row policies in it. Runs nothing.
 
     In a pipe all of it is one JSON object.
 
     Examples: athena-flight explain daily_prices ticker=AAPL start_date=2010-01-04
 
               athena-flight explain daily_prices ticker=AAPL start_date=2010-01-04 | jq .estimate
+
+              athena-flight explain portfolio_perf port_id=1 start_date=2010-01-04 --as alice
     """
     found = settings.load(config)
     request = request_of(name, params, found)
+    caller = caller_named(found, as_) if as_ else ANONYMOUS
     with local.opened(found) as pipeline:
-        plan = local.plan(pipeline, request)
+        plan = local.plan(pipeline, request, caller)
+    policies = [asdict(each) for each in plan.policies]
     if not sys.stdout.isatty():
-        print(json.dumps({**plan_json(plan), "sql": plan.bound_sql, "engine_sql": plan.sql}, indent=2))
+        shown = {"sql": plan.bound_sql, "engine_sql": plan.sql, "row_filters": policies}
+        print(json.dumps({**plan_json(plan), **shown}, indent=2))
         return
     console = Console()
-    console.print_json(json.dumps(plan_json(plan)))
+    console.print_json(json.dumps({**plan_json(plan), "row_filters": policies}))
     for title, sql, dialect in (("Athena", plan.bound_sql, "athena"), (plan.engine, plan.sql, plan.engine)):
         console.rule(title)
         pretty = sqlglot.parse_one(sql, read=dialect).sql(dialect, pretty=True)

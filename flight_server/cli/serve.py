@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import sys
 import threading
@@ -28,9 +29,14 @@ def serve(
         str | None, typer.Option(metavar="ADDRESS", help="Address to listen on.", show_default=False)
     ] = None,
     port: Annotated[int | None, typer.Option(metavar="PORT", help="Flight port; 0 = any.")] = None,
+    insecure_allow_remote: Annotated[
+        bool, typer.Option("--insecure-allow-remote", help="Listen beyond loopback without authentication.")
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
     """Serve the datasets over Arrow Flight until SIGTERM or Ctrl-C, which let running streams finish.
+
+    SIGHUP reads the datasets again; what is wrong is logged, and then nothing changes.
 
     With --watch a saved file that is wrong is reported and the last good datasets stay in service.
 
@@ -39,30 +45,45 @@ def serve(
               athena-flight serve --config prod.toml --host 0.0.0.0 --port 8815
     """
     flags: dict[str, Any] = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    if insecure_allow_remote:
+        flags["insecure_allow_remote"] = True
     found = settings.load(config, server=flags) if flags else settings.load(config)
     telemetry.configure(found.log.format, found.log.level)
     with ExitStack() as stack:
         server = build(found)
-        stopping = stop_signals()
+        signals = Signals()
         if watch:
             stack.enter_context(watching(server))
         telemetry.log.info("serving", address=f"grpc://{found.server.host}:{server.port}")
-        stopping.wait()
+        signals.wait(server)
     stop(server, found.server.grace_s)
 
 
-def stop_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set from now on; a second one ends the process at once."""
-    stopping = threading.Event()
+class Signals:
+    """From now on SIGTERM and SIGINT end `wait`, a second one the process, and SIGHUP reads the datasets again."""
 
-    def handle(number: int, _: FrameType | None) -> None:
-        if stopping.is_set():
-            os._exit(128 + number)
-        stopping.set()
+    def __init__(self) -> None:
+        # The one kind of queue that may be put to from inside a signal handler.
+        self._came: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._ending = False
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._handle)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
-    return stopping
+    def wait(self, server: Server) -> None:
+        """Block until the process is to end."""
+        while self._came.get() == signal.SIGHUP:
+            errors = server.reload()
+            for error in errors:
+                telemetry.log.error("dataset_wrong", error=str(error))
+            if not errors:
+                telemetry.log.info("datasets_reloaded", datasets=len(server.pipeline.registry.datasets))
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if number != signal.SIGHUP:
+            if self._ending:
+                os._exit(128 + number)
+            self._ending = True
+        self._came.put(number)
 
 
 def stop(server: Server, grace_s: float) -> None:

@@ -8,6 +8,7 @@ settings can no longer be changed: the second wall behind `plan/allowed.py`.
 from __future__ import annotations
 
 import importlib
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
 
 # Load order matters: iceberg needs avro for its manifests, and both read through httpfs for s3:// warehouses.
 _EXTENSIONS = ("icu", "httpfs", "avro", "iceberg")
+# Pause between two interrupts of a query that is being cancelled.
+_INTERRUPT_S = 0.02
 
 
 class DuckDBEngine:
@@ -29,9 +32,12 @@ class DuckDBEngine:
     name: EngineName = "duckdb"
 
     def __init__(self, settings: Settings, warehouses: tuple[str, ...], s3: Mapping[str, str] | None = None) -> None:
+        # Not the working directory, which is DuckDB's own choice and may be read-only or a repository.
+        self._spill = tempfile.TemporaryDirectory(prefix="athena-flight-spill-", ignore_cleanup_errors=True)
         self._connection = duckdb.connect(
             ":memory:",
             config={
+                "temp_directory": self._spill.name,
                 "threads": settings.threads,
                 "memory_limit": settings.memory,
                 "max_temp_directory_size": settings.temp_bytes_max,
@@ -40,7 +46,7 @@ class DuckDBEngine:
             },
         )
         for name in _EXTENSIONS:
-            _load_extension(self._connection, name)
+            load_extension(self._connection, name)
         # Equal on every machine, whatever its zone; and rows come in an order only where the query has one.
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET preserve_insertion_order = false")
@@ -70,6 +76,7 @@ class DuckDBEngine:
 
     def close(self) -> None:
         self._connection.close()
+        self._spill.cleanup()
 
 
 class DuckDBExecution:
@@ -103,25 +110,24 @@ class DuckDBExecution:
             raise Cancelled("cancelled", "the query was stopped") from None
         except duckdb.Error as error:
             raise EngineFailed(f"DuckDB: {_reason(error)}") from error
-        except pa.ArrowException as error:
-            # Errors inside a running Arrow stream arrive as Arrow's, DuckDB's text within.
+        except (pa.ArrowException, OSError) as error:
+            # Errors inside a running Arrow stream arrive as Arrow's, DuckDB's text within; most as its IOError.
             if self._cancelled.is_set():
                 raise Cancelled("cancelled", "the query was stopped") from None
             raise EngineFailed(f"DuckDB: {_reason(error)}") from error
 
     def cancel(self) -> None:
+        """Stop the query and wait until DuckDB has let go of it, which takes milliseconds."""
         self._cancelled.set()
-        self._cursor.interrupt()
+        # DuckDB forgets an interrupt that comes just before a query or a fetch starts: repeat it until it is heard.
+        while not self._in_use.acquire(timeout=_INTERRUPT_S):
+            self._cursor.interrupt()
+        self._in_use.release()
 
     def close(self) -> None:
         self.cancel()
-        # An interrupt between two vectors is seen at once; one that comes before the query starts is lost: repeat it.
-        while not self._in_use.acquire(timeout=0.02):
-            self._cursor.interrupt()
-        try:
+        with self._in_use:
             self._cursor.close()
-        finally:
-            self._in_use.release()
 
     @property
     def stats(self) -> ExecutionStats:
@@ -132,7 +138,8 @@ class DuckDBExecution:
             raise Cancelled("cancelled", "the query was stopped")
 
 
-def _load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Load an extension from its wheel; not possible any more once external access is off."""
     module = importlib.import_module(f"duckdb_extension_{name}")
     file = next(Path(str(module.__file__)).parent.rglob("*.duckdb_extension"))
     connection.execute(f"LOAD {_quoted(str(file))}")

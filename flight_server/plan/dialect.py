@@ -6,8 +6,9 @@ untranslated between the two dialects.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import sqlglot
 from sqlglot import exp
 from sqlglot.optimizer.annotate_types import annotate_types
 
@@ -30,23 +31,49 @@ def to_athena(tree: exp.Query, pins: Mapping[str, TablePin], schemas: Schemas, d
     """
     pinned = _typed(tree, schemas)
     sql_types = {item.alias_or_name: item.type.sql("athena") for item in pinned.selects if item.type}
-    if not pinned.args.get("limit") and not pinned.args.get("offset"):
+    return carriers.project(_at_versions(pinned, pins), dataset.columns, sql_types, dataset.sorted)
+
+
+def to_insert(bound_sql: str, pins: Mapping[str, TablePin], table: str) -> str:
+    """The Athena statement that appends the rows of a bound query (`canonical`'s text) to `database.table`."""
+    tree = sqlglot.parse_one(bound_sql, read="athena")
+    assert isinstance(tree, exp.Query)  # noqa: S101 - printed from one
+    columns = ", ".join(carriers.quoted(item.alias_or_name) for item in tree.selects)
+    return f"INSERT INTO {table_sql(table)} ({columns}) {_at_versions(tree, pins)}"
+
+
+def table_sql(table: str) -> str:
+    """`"database"."table"` as Athena's DML writes it."""
+    return ".".join(carriers.quoted(part) for part in table.split("."))
+
+
+def _at_versions(tree: exp.Query, pins: Mapping[str, TablePin]) -> str:
+    """The text of `tree`, which is changed: every table at its pin, no ORDER BY where it means nothing."""
+    if not tree.args.get("limit") and not tree.args.get("offset"):
         # Athena drops the ORDER BY of a subquery; without a LIMIT it means nothing there.
-        pinned.set("order", None)
-    for table in allowed.tables(pinned):
+        tree.set("order", None)
+    for table in allowed.tables(tree):
         snapshot = pins[allowed.table_name(table)].snapshot_id
         if snapshot is not None:
             version = exp.Version(this="VERSION", expression=exp.Literal.number(snapshot), kind="AS OF")
             table.set("version", version)
-    query = pinned.sql("athena", identify=True, comments=False)
-    return carriers.project(query, dataset.columns, sql_types, dataset.sorted)
+    return tree.sql("athena", identify=True, comments=False)
 
 
 def to_duckdb(tree: exp.Query, pins: Mapping[str, TablePin], schemas: Schemas) -> str:
     """The DuckDB text. `tree` must be qualified, or integer division cannot be told from the other kind."""
+    return _duckdb(tree, schemas, lambda table: _iceberg_scan(table, pins[allowed.table_name(table)]))
+
+
+def to_duckdb_typed(tree: exp.Query, schemas: Schemas) -> str:
+    """The DuckDB text over tables without rows: gives the types of the result, and needs no table to be bound."""
+    return _duckdb(tree, schemas, lambda table: _no_rows(table, schemas[allowed.table_name(table)]))
+
+
+def _duckdb(tree: exp.Query, schemas: Schemas, source: Callable[[exp.Table], exp.Expr]) -> str:
     pinned = _typed(tree, schemas)
     for table in list(allowed.tables(pinned)):
-        table.replace(_iceberg_scan(table, pins[allowed.table_name(table)]))
+        table.replace(source(table))
     for unnest in list(pinned.find_all(exp.Unnest)):
         if isinstance(unnest.parent, (exp.From, exp.Join, exp.Lateral)):
             unnest.replace(_unnest(unnest))
@@ -80,6 +107,15 @@ def _iceberg_scan(table: exp.Table, pin: TablePin) -> exp.Table:
     if sample := table.args.get("joins"):
         scan.set("joins", sample)
     return scan
+
+
+def _no_rows(table: exp.Table, columns: Mapping[str, str]) -> exp.Subquery:
+    items = [
+        exp.alias_(exp.cast(exp.null(), kind, dialect="athena"), name, quoted=True) for name, kind in columns.items()
+    ]
+    alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name))
+    empty = exp.Select(expressions=items).where(exp.false(), copy=False)
+    return exp.Subquery(this=empty, alias=alias.copy(), joins=table.args.get("joins"))
 
 
 def _unnest(node: exp.Unnest) -> exp.Subquery:

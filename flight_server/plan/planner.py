@@ -7,11 +7,10 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
-from sqlglot.optimizer.qualify import qualify
 
 from flight_server.config import Cost
 from flight_server.errors import DatasetError, InvalidRequest, ServerError
@@ -29,6 +28,7 @@ from flight_server.model import (
 )
 from flight_server.plan import allowed, bind, dialect, fitting, policies, scan
 from flight_server.plan.dialect import Schemas
+from flight_server.plan.qualify import qualified, sql_schema
 from flight_server.plan.scan import FileSet, PinnedTable, Tables
 
 # Changes with every change of what a fingerprint means, so that no stored result of an older server is served.
@@ -72,27 +72,45 @@ class Planner:
         """
         pinned = self._pin(dataset, as_of, snapshots)
         pins = {name: table.pin for name, table in pinned.items()}
-        held = {name: each for name, each in policies.holding(in_force, caller).items() if name in pins}
+        held = _held(in_force, caller, pins)
         # Everything that the plan is made from: what is left out here would be served stale, or to the wrong caller.
-        guard = policies.key(in_force, held, caller)
+        guard = policies.guard(in_force, held, caller)
         key = (dataset.digest, tuple(values.items()), engine, bounds, tuple(pins.values()), guard)
         with self._lock:
             if key in self._plans:
                 self._plans.move_to_end(key)
                 return self._plans[key]
-        plan = self._made(dataset, values, engine, bounds, pinned, held, caller)
+        plan = replace(self._made(dataset, values, engine, bounds, pinned, held, caller), guard=guard)
         with self._lock:
             self._plans[key] = plan
             while len(self._plans) > _PLANS_MAX:
                 self._plans.popitem(last=False)
         return plan
 
+    def columns(self, table: str, as_of: datetime | None = None) -> dict[str, str]:
+        """Columns and Athena types of the table `database.table`. Raises ServerError where there is none."""
+        return sql_schema(self._tables.pin(table, as_of).schema)
+
+    def tables(self) -> list[str]:
+        """All tables of the catalog as `database.table`, sorted."""
+        return self._tables.names()
+
+    def notes(self, table: str) -> dict[str, tuple[bool, str]]:
+        """Of each column of `database.table`: whether it may be null, and its doc."""
+        fields = self._tables.pin(table).schema.fields
+        return {field.name.lower(): (not field.required, field.doc or "") for field in fields}
+
+    def guard(self, plan: Plan, in_force: Policies, caller: Caller) -> str:
+        """What `plan.guard` would be under these policies for this caller."""
+        held = _held(in_force, caller, {pin.table: pin for pin in plan.pins})
+        return policies.guard(in_force, held, caller)
+
     def policy_problems(self, in_force: Policies) -> list[DatasetError]:
         """What is wrong with policies, held against the tables as they are now."""
 
         def columns_of(name: str) -> Mapping[str, str] | None:
             try:
-                return scan.sql_schema(self._tables.pin(name).schema)
+                return sql_schema(self._tables.pin(name).schema)
             except ServerError:
                 return None
 
@@ -141,10 +159,7 @@ class Planner:
         )
 
     def _scans(
-        self,
-        tree: exp.Query,
-        pinned: Mapping[str, PinnedTable],
-        held: Mapping[str, policies.TablePolicies],
+        self, tree: exp.Query, pinned: Mapping[str, PinnedTable], held: Mapping[str, policies.TablePolicies]
     ) -> dict[str, list[FileSet]]:
         scans: dict[str, list[FileSet]] = {}
         for node in allowed.tables(tree):
@@ -187,20 +202,12 @@ class Planner:
 
 
 def _schemas(pinned: Mapping[str, PinnedTable]) -> Schemas:
-    return {name: scan.sql_schema(table.schema) for name, table in pinned.items()}
+    return {name: sql_schema(table.schema) for name, table in pinned.items()}
 
 
-def qualified(tree: exp.Query, schemas: Schemas) -> exp.Query:
-    """A copy of `tree` in which every column names its table. `schemas`: database.table → column → Athena type.
-
-    Raises InvalidRequest (sql-refused) that names a column which no table has.
-    """
-    try:
-        found = qualify(tree.copy(), schema=dialect.nested(schemas), dialect="athena", quote_identifiers=False)
-    except SqlglotError as error:
-        raise InvalidRequest("sql-refused", str(error).splitlines()[0]) from error
-    assert isinstance(found, exp.Query)  # noqa: S101 - qualify keeps the kind of its input
-    return found
+def _held(in_force: Policies, caller: Caller, pins: Mapping[str, TablePin]) -> dict[str, policies.TablePolicies]:
+    """The policies that hold for the caller over the tables of a plan."""
+    return {name: each for name, each in policies.holding(in_force, caller).items() if name in pins}
 
 
 def _over(bounds: Bounds, estimate: Estimate) -> tuple[str, str] | None:

@@ -16,26 +16,6 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
-from pyiceberg.types import (
-    BinaryType,
-    BooleanType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FixedType,
-    FloatType,
-    IcebergType,
-    IntegerType,
-    ListType,
-    LongType,
-    MapType,
-    StringType,
-    StructType,
-    TimestampType,
-    TimestamptzType,
-    TimeType,
-    UUIDType,
-)
 from sqlglot import exp
 
 from flight_server.errors import InvalidRequest, NotFound, ServerError
@@ -46,6 +26,11 @@ from flight_server.plan import pushdown
 _TABLES_MAX = 200
 # File lists kept for repeated questions; one is a few hundred paths, so a thousand are a few tens of MB.
 _FILE_LISTS_MAX = 1000
+
+
+# A property of a table that is refilled in more than one commit: the snapshot that is read meanwhile, instead of the
+# current one (tables/materialize.py).
+PUBLISHED = "athena-flight.published-snapshot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +65,14 @@ class Tables:
         self._files: OrderedDict[tuple[str, int, str, tuple[str, ...]], FileSet] = OrderedDict()
 
     def pin(self, name: str, as_of: datetime | None = None, snapshot: int | None = None) -> PinnedTable:
-        """The table `database.table` at its current snapshot, at a moment, or at a given snapshot.
+        """The table `database.table` at its published or else current snapshot, at a moment, or at a given snapshot.
 
         Raises NotFound (unknown-pin) where the table has no snapshot so old, InvalidRequest (expired-ticket) where
-        the given snapshot has been expired, ServerError (internal) where there is no such table.
+        the given snapshot has been expired, ServerError (internal) where there is no such table, or where its published
+        snapshot is gone.
         """
         table = self._current(name)
-        current = table.metadata.current_snapshot_id
+        current = published(table) or table.metadata.current_snapshot_id
         if as_of is not None:
             moment = table.snapshot_as_of_timestamp(int(as_of.timestamp() * 1000))
             if moment is None:
@@ -97,11 +83,20 @@ class Tables:
                 raise InvalidRequest("expired-ticket", f"{name} no longer has the snapshot of this ticket; ask again")
             current = snapshot
         found = table.snapshot_by_id(current) if current is not None else None
+        if current is not None and found is None:
+            raise ServerError("internal", f"the published snapshot {current} of {name} is gone; materialize it again")
         schema_id = table.metadata.current_schema_id
-        if found is not None and found.schema_id is not None and (as_of is not None or snapshot is not None):
+        asked = as_of is not None or snapshot is not None or current != table.metadata.current_snapshot_id
+        if found is not None and found.schema_id is not None and asked:
             schema_id = found.schema_id
         return PinnedTable(
             TablePin(name, current, schema_id, table.metadata_location), table.schemas()[schema_id], table
+        )
+
+    def names(self) -> list[str]:
+        """All tables of the catalog as `database.table`, sorted."""
+        return sorted(
+            ".".join(name) for space in self._catalog.list_namespaces() for name in self._catalog.list_tables(space)
         )
 
     def _current(self, name: str) -> Table:
@@ -160,6 +155,12 @@ class Tables:
         return files
 
 
+def published(table: Table) -> int | None:
+    """The snapshot that the table's readers are given instead of the current one, where one has been named."""
+    found = table.properties.get(PUBLISHED)
+    return int(found) if found else None
+
+
 def estimate(scans: Mapping[str, list[FileSet]], usd_per_tb: float, bytes_min: int) -> Estimate:
     """Files, bytes and dollars of all scans together; a table read twice is paid twice, as Athena does."""
     files = sum(len(each.paths) for sets in scans.values() for each in sets)
@@ -181,41 +182,6 @@ def moment(as_of: str) -> datetime:
             "unknown-pin", f"as_of {as_of[:80]!r} is no ISO timestamp such as 2024-01-31T00:00:00Z"
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def sql_schema(schema: Schema) -> dict[str, str]:
-    """Column names and Athena types of an Iceberg schema, as the qualifier of the tree wants them."""
-    return {field.name.lower(): sql_type(field.field_type) for field in schema.fields}
-
-
-def sql_type(kind: IcebergType) -> str:
-    """The Athena (engine v3) type of an Iceberg type."""
-    if isinstance(kind, DecimalType):
-        return f"DECIMAL({kind.precision}, {kind.scale})"
-    if isinstance(kind, ListType):
-        return f"ARRAY({sql_type(kind.element_type)})"
-    if isinstance(kind, MapType):
-        return f"MAP({sql_type(kind.key_type)}, {sql_type(kind.value_type)})"
-    if isinstance(kind, StructType):
-        return f"ROW({', '.join(f'{f.name} {sql_type(f.field_type)}' for f in kind.fields)})"
-    return _SQL_TYPES[type(kind)]
-
-
-_SQL_TYPES: dict[type[IcebergType], str] = {
-    BooleanType: "BOOLEAN",
-    IntegerType: "INTEGER",
-    LongType: "BIGINT",
-    FloatType: "REAL",
-    DoubleType: "DOUBLE",
-    StringType: "VARCHAR",
-    BinaryType: "VARBINARY",
-    FixedType: "VARBINARY",
-    DateType: "DATE",
-    TimeType: "TIME(6)",
-    TimestampType: "TIMESTAMP(6)",
-    TimestamptzType: "TIMESTAMP(6) WITH TIME ZONE",
-    UUIDType: "UUID",
-}
 
 
 def _field_ids(schema: Schema, columns: tuple[str, ...]) -> set[int]:

@@ -16,7 +16,7 @@ from flight_server.model import Dataset
 
 def conform(dataset: Dataset, batches: Iterator[pa.RecordBatch], rows_max: int) -> Iterator[pa.RecordBatch]:
     """The batches with exactly the contract's schema. Lazy; raises ContractViolated or InvalidRequest (row-limit)."""
-    schema = dataset.schema
+    schema, sent = dataset.result_schema, list(range(len(dataset.columns) - dataset.hidden))
     rows = 0
     for batch in batches:
         rows += batch.num_rows
@@ -24,7 +24,8 @@ def conform(dataset: Dataset, batches: Iterator[pa.RecordBatch], rows_max: int) 
             raise InvalidRequest(
                 "row-limit", f"{dataset.name} gave more than {rows_max:,} rows, which is its limit; ask for less"
             )
-        yield conform_batch(dataset.name, schema, batch)
+        whole = conform_batch(dataset.name, schema, batch)
+        yield whole.select(sent) if dataset.hidden else whole
 
 
 def conform_batch(name: str, schema: pa.Schema, batch: pa.RecordBatch) -> pa.RecordBatch:

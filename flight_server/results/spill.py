@@ -44,9 +44,7 @@ class Spill:
         """Count `count` bytes more, or fewer. Raises Unavailable (busy) when that is too many."""
         with self._lock:
             if count > 0 and self._used + count > self._bytes_max:
-                raise Unavailable(
-                    "busy", f"kept results fill their {self._bytes_max:,} bytes; ask later, or read a stream"
-                )
+                raise Unavailable("busy", f"kept results fill {self._bytes_max:,} bytes; ask later, or read a stream")
             self._used += count
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ Any replica can serve what any other made. Parts are read by manifest, never by 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -27,6 +28,8 @@ from flight_server.telemetry import log
 
 _MANIFEST = "result.json"
 _MANIFEST_VERSION = 1
+_RESULT = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})/result\.json")
+_ATTEMPT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}/[^/]+/")
 # Manifests kept in memory: one is a few kB, and sparing the look into S3 makes a repeated question fast.
 _REMEMBERED_MAX = 1000
 
@@ -94,7 +97,7 @@ class Store:
     def read(self, stored: StoredResult, plan: Plan, cancelled: threading.Event) -> Iterator[pa.RecordBatch]:
         """The rows of a result in the dataset's order, carriers turned back."""
         dataset = plan.dataset
-        return self._reader.read(stored.parts, dataset.schema, dataset.sorted, plan.bounds.batch_rows, cancelled)
+        return self._reader.read(stored.parts, dataset.result_schema, dataset.sorted, plan.bounds.batch_rows, cancelled)
 
     def read_lines(self, uri: str) -> list[str]:
         """The lines of a small text object, such as Athena's manifest of a query."""
@@ -116,7 +119,11 @@ class Store:
         self._remove(f"{self._prefix(fingerprint)}/{attempt}", recursive=True)
 
     def orphans(self, older_than_s: float) -> Iterator[Orphan]:
-        """Attempts that no result names and whose newest file is older than `older_than_s`."""
+        """Attempts that no result names and whose newest file is older than `older_than_s`.
+
+        Whatever else lies under the root is not ours and left alone: locks, and the manifests of Athena where the work
+        group writes them to the same place.
+        """
         attempts: dict[str, list[dict[str, Any]]] = {}
         owned: set[str] = set()
         unknown: set[str] = set()
@@ -124,23 +131,40 @@ class Store:
             self._fs.invalidate_cache()
             listed = self._fs.find(self._root, detail=True)
         for path, entry in listed.items():
-            if path.endswith(f"/{_MANIFEST}"):
-                found = self._load(path.split("/")[-2])
-                if found is None:
+            attempt = self._attempt_of(path)
+            if attempt is not None:
+                attempts.setdefault(attempt, []).append(entry)
+            elif found := _RESULT.fullmatch(path.removeprefix(f"{self._root}/")):
+                if self._load(found[1]) is None:
                     # Of another version of this server, or being replaced just now: all of it may be in use.
                     unknown.add(path.rsplit("/", 1)[0])
-                else:
-                    owned |= {part.path.rsplit("/", 1)[0] for part in found.parts}
-            else:
-                attempts.setdefault(path.rsplit("/", 1)[0], []).append(entry)
+                owned |= self._owned(found[1])
         now = time.time()
         for prefix, files in sorted(attempts.items()):
             newest = max(entry["LastModified"].timestamp() for entry in files)
             if prefix not in owned and prefix.rsplit("/", 1)[0] not in unknown and now - newest >= older_than_s:
                 yield Orphan(f"s3://{prefix}/", len(files), sum(entry["size"] for entry in files))
 
-    def remove(self, orphan: Orphan) -> None:
-        self._remove(orphan.uri.removeprefix("s3://").rstrip("/"), recursive=True)
+    def remove(self, orphan: Orphan) -> bool:
+        """Remove an orphan's files. False, and nothing removed, when a result has come to name them meanwhile."""
+        prefix = orphan.uri.removeprefix("s3://").rstrip("/")
+        # What the listing has not seen, s3fs takes for missing.
+        self._fs.invalidate_cache()
+        if prefix in self._owned(prefix.split("/")[-2]):
+            return False
+        self._remove(prefix, recursive=True)
+        return True
+
+    def _owned(self, fingerprint: str) -> set[str]:
+        """The attempts that the result of a fingerprint reads from."""
+        found = self._load(fingerprint)
+        owned = {self._attempt_of(part.path) for part in (found.parts if found else ())}
+        return {attempt for attempt in owned if attempt is not None}
+
+    def _attempt_of(self, path: str) -> str | None:
+        """`<root>/ab/abcd…/<attempt>` of a file that a run of a query wrote; None for any other."""
+        found = _ATTEMPT.match(path.removeprefix(f"{self._root}/"))
+        return f"{self._root}/{found[0].rstrip('/')}" if found else None
 
     def _prefix(self, fingerprint: str) -> str:
         # Two characters first, so that listings and request rates spread over S3's partitions.

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -21,6 +22,8 @@ from flight_server.model import Plan, Request, Text, to_json
 
 # Says what it is in a log or a debugger, and carries the version of the payload.
 _PREFIX = b"aft1."
+# A ticket holds what a request of the greatest size asks: a byte of text is up to six in JSON, and base64 adds a third.
+_TICKET_GROWTH = 8
 _RESERVED = ("_version", "_as_of", "_engine")
 _KEYS = ("dataset", "params", "version", "as_of", "engine", "sql")
 _HOW = "write daily_prices?ticker=AAPL&start_date=2010-01-04, or JSON"
@@ -38,34 +41,31 @@ class Tickets:
 
         With `submission`, for the kept result of that submitted query.
         """
-        # Whole seconds, rounded down, so that the ticket never says more than the endpoint's expiration.
-        expires = float(int(time.time() + self._ttl_s))
-        payload = {
+        question: dict[str, object] = {
             "dataset": plan.dataset.name,
             "version": plan.dataset.version,
             "params": {name: to_json(value) for name, value in plan.params.items()},
+        }
+        if plan.statement is not None:
+            question = {"sql": plan.statement.sql, "params": dict(plan.statement.params)}
+        payload = {
+            **question,
             "engine": plan.engine,
             "pins": {pin.table: pin.snapshot_id for pin in plan.pins},
             "contract": plan.dataset.digest,
-            "expires": expires,
         }
         if submission is not None:
             payload["submission"] = submission
-        body = base64.urlsafe_b64encode(json.dumps(payload, separators=(",", ":")).encode())
-        return _PREFIX + body + b"." + self._sign(body), expires
+        return self.seal(_PREFIX, payload, self._ttl_s)
 
     def open(self, ticket: bytes) -> Request:
         """The request in a ticket. Raises InvalidRequest: bad-ticket (not ours, changed) or expired-ticket."""
-        body, _, signature = ticket[len(_PREFIX) :].partition(b".")
-        if not hmac.compare_digest(signature, self._sign(body)):
-            raise InvalidRequest("bad-ticket", "the ticket was not issued by this server, or was changed; ask again")
-        payload: dict[str, Any] = _load_json(base64.urlsafe_b64decode(body).decode())
-        if payload["expires"] <= time.time():
-            raise InvalidRequest("expired-ticket", "the ticket has expired; ask GetFlightInfo for a new one")
+        payload = self.unseal(_PREFIX, ticket)
         return Request(
-            dataset=payload["dataset"],
+            dataset=payload.get("dataset", ""),
             params=payload["params"],
-            version=payload["version"],
+            version=payload.get("version"),
+            sql=payload.get("sql"),
             # Chosen when the ticket was issued, so not a choice of its bearer.
             issued_engine=payload["engine"],
             pins=payload["pins"],
@@ -73,20 +73,58 @@ class Tickets:
             submission=payload.get("submission"),
         )
 
-    def _sign(self, body: bytes) -> bytes:
-        digest = hmac.new(self._secret, _PREFIX + body, hashlib.sha256).digest()
+    def renew(self, ticket: bytes) -> tuple[bytes, float]:
+        """The same ticket with a new life, and the epoch second it expires. Raises as `open`."""
+        return self.seal(_PREFIX, self.unseal(_PREFIX, ticket), self._ttl_s)
+
+    def seal(self, prefix: bytes, payload: Mapping[str, object], ttl_s: float) -> tuple[bytes, float]:
+        """`payload` as signed bytes under `prefix`, which says what it is, and the epoch second it expires."""
+        # Whole seconds, rounded down, so that a ticket never says more than the endpoint's expiration.
+        expires = float(int(time.time() + ttl_s))
+        content = json.dumps({**payload, "expires": expires}, separators=(",", ":"), default=_decimal)
+        body = base64.urlsafe_b64encode(content.encode())
+        return prefix + body + b"." + self._sign(prefix, body), expires
+
+    def unseal(self, prefix: bytes, sealed: bytes) -> dict[str, Any]:
+        """What `seal` was given. Raises InvalidRequest: bad-ticket (not ours, changed) or expired-ticket."""
+        body, _, signature = sealed[len(prefix) :].partition(b".")
+        if not sealed.startswith(prefix) or not hmac.compare_digest(signature, self._sign(prefix, body)):
+            raise InvalidRequest("bad-ticket", "the ticket was not issued by this server, or was changed; ask again")
+        payload: dict[str, Any] = _load_json(base64.urlsafe_b64decode(body).decode())
+        if payload["expires"] <= time.time():
+            raise InvalidRequest("expired-ticket", "the ticket has expired; ask GetFlightInfo for a new one")
+        return payload
+
+    def _sign(self, prefix: bytes, body: bytes) -> bytes:
+        digest = hmac.new(self._secret, prefix + body, hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=")
+
+
+def check_size(body: bytes, bytes_max: int) -> None:
+    """Raise InvalidRequest (bad-request) for more bytes than are read from a client."""
+    if len(body) > bytes_max:
+        raise InvalidRequest("bad-request", f"the request has {len(body):,} bytes; at most {bytes_max:,} are read")
+
+
+def _decimal(value: object) -> object:
+    """A number that a request in JSON form had: as a float where that has all its digits, else as text."""
+    if isinstance(value, Decimal):
+        number = float(value)
+        return number if math.isfinite(number) and Decimal(repr(number)) == value else str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
 def decode_ticket(ticket: bytes, tickets: Tickets, bytes_max: int) -> Request:
     """What a DoGet asks: a signed ticket, or form 1 or 2 as a person or program wrote it."""
-    _check_size(ticket, bytes_max)
-    return tickets.open(ticket) if ticket.startswith(_PREFIX) else decode(ticket, bytes_max)
+    if not ticket.startswith(_PREFIX):
+        return decode(ticket, bytes_max)
+    check_size(ticket, bytes_max * _TICKET_GROWTH)
+    return tickets.open(ticket)
 
 
 def decode(body: bytes, bytes_max: int) -> Request:
     """The request in `body`, in query form or JSON. Raises InvalidRequest (bad-request, bad-ticket)."""
-    _check_size(body, bytes_max)
+    check_size(body, bytes_max)
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -102,7 +140,7 @@ def decode_path(path: Sequence[bytes], bytes_max: int) -> Request:
 
 def decode_object(body: bytes, bytes_max: int, known: Sequence[str]) -> dict[str, Any]:
     """The JSON object in an action's body; only `known` keys."""
-    _check_size(body, bytes_max)
+    check_size(body, bytes_max)
     try:
         found = _load_json(body.decode())
     except UnicodeDecodeError:
@@ -113,11 +151,6 @@ def decode_object(body: bytes, bytes_max: int, known: Sequence[str]) -> dict[str
     return found
 
 
-def _check_size(body: bytes, bytes_max: int) -> None:
-    if len(body) > bytes_max:
-        raise InvalidRequest("bad-request", f"the request has {len(body):,} bytes; at most {bytes_max:,} are read")
-
-
 def _from_query(text: str) -> Request:
     name, mark, query = text.partition("?")
     pairs: list[tuple[str, str]] = []
@@ -126,9 +159,10 @@ def _from_query(text: str) -> Request:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, errors="strict")
         except (ValueError, UnicodeDecodeError):
             raise InvalidRequest("bad-request", f"the part after '?' is not name=value&name=value; {_HOW}") from None
-    given: dict[str, Text] = {}
+    values: dict[str, list[str]] = {}
     for key, value in pairs:
-        given[key] = Text((*given.get(key, ()), value))
+        values.setdefault(key, []).append(value)
+    given = {key: Text(each) for key, each in values.items()}
     reserved = {key: _single(key, given.pop(key)) for key in _RESERVED if key in given}
     for key in given:
         if key.startswith("_"):
@@ -161,11 +195,12 @@ def _from_json(text: str) -> Request:
     _check_keys(found, _KEYS)
     if ("dataset" in found) == ("sql" in found):
         raise InvalidRequest("bad-request", 'write {"dataset": "…", "params": {…}} or {"sql": "SELECT …"}')
-    params = found.get("params") or {}
+    params = {} if found.get("params") is None else found["params"]
     if not isinstance(params, dict):
         raise InvalidRequest("bad-request", '"params" must be an object of name: value')
     for key in ("dataset", "sql", "as_of", "engine"):
-        if found.get(key) is not None and not isinstance(found[key], str):
+        absent = key not in found or (key in ("as_of", "engine") and found[key] is None)
+        if not absent and not isinstance(found[key], str):
             raise InvalidRequest("bad-request", f'"{key}" must be a string')
     return Request(
         dataset=found.get("dataset", ""),

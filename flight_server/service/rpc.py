@@ -23,8 +23,11 @@ from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication
 from flight_server.service.calls import Call, CallFactory, Calls, caller_of
 from flight_server.service.descriptors import Tickets
+from flight_server.service.flight_sql import messages
+from flight_server.service.flight_sql import service as flight_sql
 from flight_server.service.streams import Prefetch, stream
 from flight_server.service.submissions import Submissions
+from flight_server.statements import NAME as SQL
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -82,6 +85,7 @@ class FlightService(flight.FlightServerBase):
         self._tickets = tickets
         self._body_max = config.limits.request_bytes_max
         self._heartbeat_s = config.server.heartbeat_s
+        self._sql = flight_sql.FlightSql(pipeline, tickets, config.sql.handle_ttl_s, self._body_max)
         super().__init__(
             location,
             # With a handler the certificate's name is lost, without one there is no Handshake (docs/security.md).
@@ -92,13 +96,16 @@ class FlightService(flight.FlightServerBase):
 
     @_rpc
     def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> Iterator[flight.FlightInfo]:
+        descriptors.check_size(criteria, self._body_max)
         glob = criteria.decode(errors="replace") or "*"
         found = [self._listed(dataset) for dataset in self._pipeline.registry.visible(caller_of(context), glob)]
         return iter(found)
 
     @_rpc
     def get_schema(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
-        request = self._asked(descriptor)
+        if (known := self._metadata(descriptor)) is not None:
+            return flight.SchemaResult(known)
+        request = self._asked(context, descriptor)
         dataset = self._pipeline.describe(request, caller_of(context))
         _call(context).outcome.dataset = dataset.name
         return flight.SchemaResult(dataset.schema)
@@ -107,23 +114,31 @@ class FlightService(flight.FlightServerBase):
     def get_flight_info(
         self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor
     ) -> flight.FlightInfo:
-        plan = self._plan(context, self._asked(descriptor))
+        if (known := self._metadata(descriptor)) is not None:
+            # The command is its own ticket: it is answered from what is there when it is asked for.
+            return flight.FlightInfo(known, descriptor, [flight.FlightEndpoint(descriptor.command, [])], -1, -1)
+        plan = self._plan(context, self._asked(context, descriptor))
         stored = self._pipeline.stored(plan)
         size = (stored.rows, stored.bytes) if stored else (-1, -1)
         return self._info(descriptor, plan, self._tickets.issue(plan), size)
 
     @_rpc
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:
-        call = _call(context)
-        answer = self._answer(context, descriptors.decode_ticket(ticket.ticket, self._tickets, self._body_max))
+        call, asked = _call(context), self._sql.ticket(ticket.ticket)
+        if messages.is_command(asked):
+            table = self._sql.table(asked, caller_of(context))
+            call.outcome.code = "ok"
+            return flight.RecordBatchStream(table)
+        answer = self._answer(context, descriptors.decode_ticket(asked, self._tickets, self._body_max))
         # Run last: after the engine has ended, its figures are known, whatever the end was.
         call.on_end(lambda: _account(call.outcome, answer))
         call.on_end(answer.execution.close)
+        call.ticket, call.cancel = asked, answer.execution.cancel
         return flight.GeneratorStream(answer.plan.dataset.schema, self._batches(context, call, answer))
 
     @_rpc
     def list_actions(self, context: flight.ServerCallContext) -> list[tuple[str, str]]:  # noqa: ARG002
-        return list(_ACTIONS.items())
+        return [*_ACTIONS.items(), *flight_sql.ACTIONS.items()]
 
     @_rpc
     def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> Iterator[flight.Result]:
@@ -138,21 +153,40 @@ class FlightService(flight.FlightServerBase):
             found = {"id": query.id, "state": query.state}
         elif action.type in ("status", "result", "cancel"):
             return iter([flight.Result(self._submitted(context, action.type, body))])
+        elif action.type in flight_sql.ACTIONS or action.type in flight_sql.REFUSED:
+            caller = caller_of(context)
+            results = self._sql.act(action.type, body, caller, lambda ticket: self.calls.cancel(ticket, caller))
+            return iter([flight.Result(result) for result in results])
         else:
             raise Unsupported("unsupported", f"there is no action {action.type[:60]!r}{nearest(action.type, _ACTIONS)}")
         return iter([flight.Result(json.dumps(found).encode())])
 
     @_rpc
-    def do_put(self, context: flight.ServerCallContext, *_: Any) -> None:  # noqa: ARG002
+    def do_put(
+        self,
+        context: flight.ServerCallContext,
+        descriptor: flight.FlightDescriptor,
+        reader: flight.MetadataRecordBatchReader,
+        writer: flight.FlightMetadataWriter,
+    ) -> None:
+        if messages.is_command(descriptor.command or b""):
+            return self._sql.put(descriptor.command, caller_of(context), reader, writer)
         raise Unsupported("unsupported", "nothing can be written here; tables are loaded with `athena-flight tables`")
 
     @_rpc
     def do_exchange(self, context: flight.ServerCallContext, *_: Any) -> None:  # noqa: ARG002
         raise Unsupported("unsupported", "DoExchange has no use here; ask with DoGet")
 
-    def _asked(self, descriptor: flight.FlightDescriptor) -> Request:
+    def _metadata(self, descriptor: flight.FlightDescriptor) -> pa.Schema | None:
+        """The schema of the metadata that is asked for; None when something else is."""
+        command = descriptor.command or b""
+        return self._sql.schema(command) if messages.is_command(command) else None
+
+    def _asked(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> Request:
         if descriptor.descriptor_type == flight.DescriptorType.PATH:
             return descriptors.decode_path(descriptor.path, self._body_max)
+        if messages.is_command(descriptor.command or b""):
+            return self._sql.request(descriptor.command, caller_of(context))
         return descriptors.decode(descriptor.command or b"", self._body_max)
 
     def _answer(self, context: flight.ServerCallContext, request: Request) -> Answer:
@@ -194,7 +228,7 @@ class FlightService(flight.FlightServerBase):
     def _plan(self, context: flight.ServerCallContext, request: Request) -> Plan:
         caller = caller_of(context)
         outcome = _call(context).outcome
-        outcome.dataset, outcome.params = request.dataset[:80], calls.digest(request.params)
+        outcome.dataset, outcome.params = request.dataset[:80] or SQL, calls.digest(request.params)
         plan = self._pipeline.plan(request, caller)
         _name(outcome, plan)
         return plan
@@ -203,8 +237,7 @@ class FlightService(flight.FlightServerBase):
         plan, outcome = answer.plan, call.outcome
         prefetch = Prefetch(answer.batches)
         # Runs before the execution is closed: last registered, first released; so it is told to stop first.
-        call.on_end(prefetch.close)
-        call.on_end(answer.execution.cancel)
+        call.on_end(lambda: prefetch.close(answer.execution.cancel))
         try:
             for batch in stream(
                 prefetch,
@@ -230,7 +263,7 @@ class FlightService(flight.FlightServerBase):
     def _describe(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
         found = descriptors.decode_object(body, self._body_max, ["dataset", "version"])
         name, version = found.get("dataset"), found.get("version")
-        if not isinstance(name, str) or not isinstance(version, int | None):
+        if not isinstance(name, str) or not (version is None or type(version) is int):
             raise InvalidRequest("bad-request", 'write {"dataset": "daily_prices"}')
         dataset = self._pipeline.describe(Request(name, version=version), caller_of(context))
         _call(context).outcome.dataset = dataset.name

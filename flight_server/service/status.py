@@ -22,8 +22,9 @@ from flight_server.errors import (
     Unsupported,
 )
 
-# All headers of a response share 16 KiB, and gRPC escapes what is not ASCII to three times its size.
-_MESSAGE_MAX = 1000
+# All headers of a response share 8 KiB before gRPC refuses some, and the message is in them twice: escaped to three
+# times its size where it is not ASCII, and in base64.
+_MESSAGE_BYTES_MAX = 1000
 
 
 class _Unprintable:
@@ -74,4 +75,11 @@ def to_wire(error: Error, *, get_schema: bool = False) -> Exception:
     kind = next((wire for ours, wire in _WIRE.items() if isinstance(error, ours)), flight.FlightInternalError)
     if get_schema and issubclass(kind, flight.FlightError):
         kind = Unmapped
-    return kind(text if len(text) <= _MESSAGE_MAX else text[: _MESSAGE_MAX - 1] + "…")
+    return kind(_cut(text))
+
+
+def _cut(text: str) -> str:
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= _MESSAGE_BYTES_MAX:
+        return encoded.decode()
+    return encoded[:_MESSAGE_BYTES_MAX].decode(errors="ignore") + "…"

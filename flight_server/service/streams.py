@@ -63,12 +63,16 @@ class Prefetch:
             since = self._working_since
             return self._worked_s + (time.monotonic() - since if since is not None else 0.0)
 
-    def close(self) -> None:
-        """Ask the thread to end and wait for it. The engine must have been cancelled, or this waits for its batch."""
+    def close(self, cancel: Callable[[], None] | None = None) -> None:
+        """Ask the thread to end and wait for it. `cancel` stops the engine; without it this waits for its batch."""
         with self._changed:
             self._closed = True
             self._ready.clear()
             self._changed.notify_all()
+        # Again and again: an engine that is only about to start its query does not hear it the first time.
+        while cancel is not None and self._thread.is_alive():
+            cancel()
+            self._thread.join(_POLL_S)
         self._thread.join()
 
     def _run(self) -> None:
@@ -123,16 +127,17 @@ def stream(
         if stopped.is_set():
             raise Unavailable("draining", "the server is stopping; the result is not complete, ask again")
         batch = prefetch.take(min(_POLL_S, heartbeat_s))
-        if batch is not None:
+        if batch is not None and batch.num_rows:
             yield from slices(batch, batch_rows, batch_bytes)
             said = time.monotonic()
         elif prefetch.finished:
             return
-        elif prefetch.worked_s > timeout_s:
-            raise TimedOut("timeout", f"the query took longer than {timeout_s:g} s and was stopped")
         elif time.monotonic() - said >= heartbeat_s:
             yield heartbeat
             said = time.monotonic()
+        # Also between batches: an engine that gives one now and then is never caught waiting.
+        if prefetch.worked_s > timeout_s and not prefetch.finished:
+            raise TimedOut("timeout", f"the query took longer than {timeout_s:g} s and was stopped")
 
 
 def slices(batch: pa.RecordBatch, rows_max: int, bytes_max: int) -> Iterator[pa.RecordBatch]:

@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from flight_server.config import Submitted
 from flight_server.errors import Cancelled, Error, InvalidRequest, NotFound, ServerError, Unavailable
-from flight_server.model import Caller, ExecutionStats, Plan, Request
-from flight_server.pipeline import Answer, Pipeline
+from flight_server.model import Caller, ExecutionStats, Plan
+from flight_server.pipeline import Answer, Pipeline, question
 from flight_server.results.spill import Spill, SpillFile
 from flight_server.service.streams import Prefetch, stream
 from flight_server.telemetry import log, metrics
@@ -94,7 +94,7 @@ class Submissions:
         if found is None or found.caller.name != caller.name:
             raise NotFound("unknown-query", f"there is no submitted query {str(query_id)[:40]!r} of yours here")
         # What a caller may no longer ask for is no longer theirs to fetch.
-        self._pipeline.describe(Request(found.plan.dataset.name, version=found.plan.dataset.version), caller)
+        self._pipeline.describe(question(found.plan), caller)
         return found
 
     def cancel(self, query_id: object, caller: Caller) -> Submission:
@@ -109,8 +109,8 @@ class Submissions:
     def finished(self, query_id: object, caller: Caller) -> Submission:
         """A query that succeeded. Raises what it failed with, Cancelled, or InvalidRequest while it runs."""
         found = self.get(query_id, caller)
-        if found.caller != caller and self._pipeline.replan(found.plan, caller).fingerprint != found.plan.fingerprint:
-            # The same name with other roles or claims than at `submit`: row policies may hide what was kept.
+        if not self._pipeline.sees(found.plan, caller):
+            # Other roles or claims than at `submit`, or other policies: they may hide what was kept.
             raise NotFound("unknown-query", f"query {found.id} was submitted with other rights; submit it again")
         if found.error is not None:
             raise found.error
@@ -193,8 +193,7 @@ class Submissions:
                 query.kept.finish()
             return True
         finally:
-            answer.execution.cancel()
-            prefetch.close()
+            prefetch.close(answer.execution.cancel)
             answer.execution.close()
             query.stats = answer.execution.stats
 

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +23,11 @@ from pyiceberg.io import FileIO, InputFile, OutputFile
 # Table.append that writes one Arrow table's files, so that several can go into one snapshot.
 from pyiceberg.io.pyarrow import _dataframe_to_data_files, schema_to_pyarrow
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table
+from pyiceberg.table import Table, Transaction
 from pyiceberg.table.snapshots import Snapshot
 
 from flight_server.errors import TableError
+from flight_server.plan.scan import PUBLISHED
 from flight_server.tables.catalog import translated
 from flight_server.tables.conform import check_columns, check_text, check_types, conform
 from flight_server.tables.files import Source, broken, open_source
@@ -50,6 +51,11 @@ class Loaded:
     files: int
     bytes: int
     snapshot_id: int | None
+
+    @classmethod
+    def of(cls, files: list[DataFile], snapshot_id: int | None) -> Loaded:
+        rows, size = (sum(getattr(file, name) for file in files) for name in ("record_count", "file_size_in_bytes"))
+        return cls(rows, len(files), size, snapshot_id)
 
 
 def load_file(
@@ -77,6 +83,11 @@ def load_file(
             f"{path.name!r} was loaded into {'.'.join(table.name())} already, with the same content"
             f" (snapshot {before.snapshot_id}, {when}); say --again to load it twice"
         )
+    if PUBLISHED in table.properties:
+        raise TableError(
+            f"{'.'.join(table.name())} is filled by 'athena-flight materialize' and read at the snapshot that it "
+            "published: loaded rows would be seen by nobody and deleted by its next run; change its query instead"
+        )
     schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
     with open_source(path) as source:
         try:
@@ -95,30 +106,51 @@ def append(
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Loaded:
     """Append `batches`, which all have `schema`, the table's, in one commit with `summary` in its snapshot."""
-    name = ".".join(table.name())
-    files: list[DataFile] = []
-    with ExitStack() as undo, translated(f"write to table {name!r}"):
-        io = _Recording(table.io)
-        undo.callback(io.delete_all)
-        numbers, write = itertools.count(), uuid.uuid4()
-        for chunk in _chunks(batches, schema, chunk_bytes):
-            files += _dataframe_to_data_files(table.metadata, chunk, io, write, numbers)
-        rows = sum(file.record_count for file in files)
-        if not rows:
+    with writing(table) as files:
+        written = write(table, batches, schema, files, chunk_bytes)
+        if not written:
             return Loaded(0, 0, 0, None)
         transaction = table.transaction()
         with transaction.update_snapshot(snapshot_properties=summary).fast_append() as snapshot:
-            for file in files:
+            for file in written:
                 snapshot.append_data_file(file)
-        # From here on only these errors say for certain that nothing was committed. After any other the snapshot
-        # may stand, and its files must not be deleted.
-        kept = undo.pop_all()
+        commit(transaction, files)
+    return Loaded.of(written, snapshot.snapshot_id)
+
+
+@contextmanager
+def writing(table: Table) -> Iterator[NewFiles]:
+    """What to write data files of `table` through. Those that were not committed by the end are deleted again."""
+    files = NewFiles(table.io)
+    with translated(f"write to table {'.'.join(table.name())!r}"):
         try:
-            transaction.commit_transaction()
-        except (CommitFailedException, NoSuchTableError, ValidationException) as error:
-            kept.close()
-            raise TableError(f"cannot write to table {name!r}: {error}; it is as it was, try again") from error
-        return Loaded(rows, len(files), sum(file.file_size_in_bytes for file in files), snapshot.snapshot_id)
+            yield files
+        finally:
+            files.delete_all()
+
+
+def write(
+    table: Table, batches: Iterable[pa.RecordBatch], schema: pa.Schema, files: NewFiles, chunk_bytes: int = CHUNK_BYTES
+) -> list[DataFile]:
+    """Write `batches` as data files in the table's partitions; none has fewer than one row."""
+    numbers, write_id = itertools.count(), uuid.uuid4()
+    written: list[DataFile] = []
+    for chunk in chunks(batches, schema, chunk_bytes):
+        written += _dataframe_to_data_files(table.metadata, chunk, files, write_id, numbers)
+    return written
+
+
+def commit(transaction: Transaction, files: NewFiles) -> None:
+    """Commit what was written through `files`; TableError when it is certain that nothing was committed."""
+    # Only these errors say for certain that nothing was committed. After any other the snapshot may stand, and its
+    # files must not be deleted.
+    written = files.take()
+    try:
+        transaction.commit_transaction()
+    except (CommitFailedException, NoSuchTableError, ValidationException) as error:
+        files.give_back(written)
+        name = ".".join(transaction._table.name())
+        raise TableError(f"cannot write to table {name!r}: {error}; it is as it was, try again") from error
 
 
 def _rows(source: Source, schema: pa.Schema, path: Path, progress: Progress | None) -> Iterator[pa.RecordBatch]:
@@ -134,7 +166,8 @@ def _rows(source: Source, schema: pa.Schema, path: Path, progress: Progress | No
                 progress(source.done(), rows)
 
 
-def _chunks(batches: Iterable[pa.RecordBatch], schema: pa.Schema, chunk_bytes: int) -> Iterator[pa.Table]:
+def chunks(batches: Iterable[pa.RecordBatch], schema: pa.Schema, chunk_bytes: int) -> Iterator[pa.Table]:
+    """The rows of `batches` in tables of about `chunk_bytes`, none empty."""
     held: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:
@@ -161,8 +194,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _Recording(FileIO):
-    """A FileIO that remembers what was written through it, so that a failed load can take it away again."""
+class NewFiles(FileIO):
+    """A FileIO that remembers what was written through it, so that a failed write can be taken away again."""
 
     def __init__(self, io: FileIO) -> None:
         super().__init__(io.properties)
@@ -179,8 +212,16 @@ class _Recording(FileIO):
     def delete(self, location: str | InputFile | OutputFile) -> None:
         self._io.delete(location)
 
+    def take(self) -> list[str]:
+        """The files so far, which are no longer remembered."""
+        written, self._written = self._written, []
+        return written
+
+    def give_back(self, written: list[str]) -> None:
+        self._written += written
+
     def delete_all(self) -> None:
         """Delete what can be deleted: one that was never finished is not there, and the load's error comes first."""
-        for location in self._written:
+        for location in self.take():
             with suppress(OSError):
                 self._io.delete(location)

@@ -21,10 +21,10 @@ SLOW_S = 1.0
 class Progress:
     """Counts rows and bytes of one answer; a context manager that takes its line away at the end."""
 
-    def __init__(self, label: str, total_rows: int, shown: bool | None) -> None:
+    def __init__(self, label: str, total_rows: int, shown: bool) -> None:
         self._label = label
         self._total = total_rows if total_rows > 0 else None
-        self._open: Callable[[], Any] | None = _rich if _wanted(shown) else None
+        self._open: Callable[[], Any] | None = _rich if shown and _somebody_looks() else None
         self._bar: Any = None
         self._task: Any = None
         self._rows = 0
@@ -53,10 +53,8 @@ class Progress:
             self._bar.stop()
 
 
-def _wanted(shown: bool | None) -> bool:
-    if shown is False or importlib.util.find_spec("rich") is None:
-        return False
-    return shown is True or sys.stderr.isatty() or _in_notebook()
+def _somebody_looks() -> bool:
+    return importlib.util.find_spec("rich") is not None and (sys.stderr.isatty() or _in_notebook())
 
 
 def _in_notebook() -> bool:

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 class Answer:
     """Something that can be read as rows, any number of times. Every reading asks the server anew."""
 
-    def __init__(
-        self, transport: Transport, label: str, info: Callable[[], flight.FlightInfo], bar: bool | None
-    ) -> None:
+    def __init__(self, transport: Transport, label: str, info: Callable[[], flight.FlightInfo], bar: bool) -> None:
         self._transport = transport
         self._label = label
         self._info = info

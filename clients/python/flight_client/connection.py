@@ -28,13 +28,13 @@ def connect(
     tls_roots: str | Path | None = None,
     cert: str | Path | None = None,
     key: str | Path | None = None,
-    progress: bool | None = None,
+    progress: bool = True,
 ) -> Connection:
     """A connection to an athena-flight server at `grpc://host:port`, or `grpc+tls://…`.
 
     What is not given is taken from ATHENA_FLIGHT_URL, _TOKEN, _USER, _PASSWORD, _TLS_ROOTS, _CERT and _KEY, then from
-    `~/.config/athena-flight/client.toml`. `tls_roots`, `cert` and `key` are PEM files. `progress`: show slow queries;
-    None = in terminals and notebooks.
+    `~/.config/athena-flight/client.toml`. `tls_roots`, `cert` and `key` are PEM files. `progress`: show how slow
+    queries go on, in terminals and notebooks, where rich is installed.
 
     Asks the server for its datasets, so that a wrong address or credential is met here. Raises ValueError for settings,
     FlightDataError for what the server says.
@@ -50,7 +50,7 @@ class Connection:
     Made by `connect`. A context manager; left open, it ends with the process.
     """
 
-    def __init__(self, transport: Transport, progress: bool | None) -> None:
+    def __init__(self, transport: Transport, progress: bool) -> None:
         self._transport = transport
         self._progress = progress
         self._titles: dict[str, str] = {}

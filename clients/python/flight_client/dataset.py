@@ -35,7 +35,7 @@ class Dataset:
     )
     __signature__ = _FromContract(lambda contract: contract.signature(Query))
 
-    def __init__(self, transport: Transport, describe: Callable[[bool], Contract], name: str, bar: bool | None) -> None:
+    def __init__(self, transport: Transport, describe: Callable[[bool], Contract], name: str, bar: bool) -> None:
         self._transport = transport
         self._describe = describe
         self._bar = bar

@@ -32,7 +32,7 @@ class Request:
 class Query(Answer):
     """A lazy question: nothing runs before `arrow`, `pl`, `reader` … is called, and each call asks anew."""
 
-    def __init__(self, transport: Transport, request: Request, bar: bool | None) -> None:
+    def __init__(self, transport: Transport, request: Request, bar: bool) -> None:
         super().__init__(transport, request.dataset, self._planned, bar)
         self._request = request
 

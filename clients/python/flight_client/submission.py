@@ -38,7 +38,7 @@ class Status:
 class Submission(Answer):
     """A submitted query. Every way to read it waits for its end; Ctrl-C ends the waiting, not the query."""
 
-    def __init__(self, transport: Transport, query_id: str, label: str, bar: bool | None) -> None:
+    def __init__(self, transport: Transport, query_id: str, label: str, bar: bool) -> None:
         super().__init__(transport, label, self._finished, bar)
         self.id = query_id
 
@@ -88,7 +88,7 @@ class Submission(Answer):
         return flight.FlightInfo.deserialize(self._transport.action("result", {"id": self.id}))
 
 
-def submitted(transport: Transport, request: Mapping[str, Any], bar: bool | None) -> Submission:
+def submitted(transport: Transport, request: Mapping[str, Any], bar: bool) -> Submission:
     """Hand a request to the server's `submit`."""
     found = transport.action_json("submit", request)
     return Submission(transport, found["id"], request["dataset"], bar)

@@ -43,7 +43,9 @@ def _plain(value: Any) -> object:
     """Python's own value behind an enum's member, a scalar of pyarrow or numpy, an array, series or column."""
     if isinstance(value, enum.Enum):
         return value.value
-    if isinstance(value, (str, bytes, dt.date, Mapping)):
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (bytes, dt.date, Mapping)):
         return value
     if hasattr(value, "as_py"):
         return value.as_py()

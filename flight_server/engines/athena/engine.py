@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,10 +12,11 @@ import pyarrow as pa
 from flight_server.config import Athena, Cost
 from flight_server.engines.athena.api import Api
 from flight_server.engines.athena.poller import Poller
-from flight_server.engines.athena.query import Admission, Ended, ResultStore, SharedQuery
+from flight_server.engines.athena.query import Admission, Ended, ResultStore, SharedQuery, one_line
+from flight_server.engines.athena.running import start, stop, watch
 from flight_server.errors import Cancelled, EngineFailed, ResultLost, Unavailable
 from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
-from flight_server.telemetry import metrics
+from flight_server.telemetry import log, metrics
 
 if TYPE_CHECKING:
     from mypy_boto3_athena.client import AthenaClient
@@ -49,6 +51,37 @@ class AthenaEngine:
 
     def ping(self) -> None:
         self._api.ping()
+
+    def execute(self, sql: str, started: Callable[[str], None], *, again: bool) -> ExecutionStats:
+        """Run a statement that gives no rows (DELETE, INSERT, OPTIMIZE) to its end; blocks.
+
+        `started` hears of each query's id at once. A failure that Athena calls retryable is tried again only with
+        `again`: an INSERT whose commit is in doubt must not be. Raises EngineFailed, Unavailable. Whatever else ends
+        the wait, an interrupt too, stops the query.
+        """
+        never = threading.Event()
+        for left in range(self._settings.attempts_max if again else 1, 0, -1):
+            with self._admission.place(never):
+                query_id = start(self._api, self._settings, sql, secrets.token_hex(32), never)
+                try:
+                    started(query_id)
+                    status = watch(self._api, self._poller, query_id, never)
+                except BaseException:
+                    stop(self._api, query_id)
+                    raise
+            if status.state == "SUCCEEDED":
+                return ExecutionStats(query_id, status.scanned_bytes, self._usd(status.scanned_bytes))
+            if not status.retryable or left == 1:
+                raise EngineFailed(f"Athena query {query_id}: {one_line(status.reason) or status.state}")
+            log.warning("athena_retry", query_id=query_id, reason=one_line(status.reason))
+        raise AssertionError("attempts_max is at least one")
+
+    def has_ended(self, query_id: str) -> bool:
+        """Whether a query is known to have ended. Raises Unavailable, EngineFailed."""
+        return all(status.ended for status in self._api.statuses([query_id]))
+
+    def _usd(self, scanned_bytes: int) -> float:
+        return max(scanned_bytes, self._cost.bytes_min) / 1e12 * self._cost.usd_per_tb
 
     @property
     def running(self) -> int:

@@ -8,9 +8,7 @@ query that is already running instead of a second one.
 from __future__ import annotations
 
 import hashlib
-import random
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,22 +18,20 @@ from typing import Protocol
 import pyarrow as pa
 
 from flight_server.config import Athena
+from flight_server.engines.athena import running
 from flight_server.engines.athena.api import Api, QueryStatus
 from flight_server.engines.athena.poller import Poller
+from flight_server.engines.athena.running import POLL_S
 from flight_server.errors import Cancelled, EngineFailed, Error, ResultLost, Unavailable
 from flight_server.model import Plan, StoredResult
-from flight_server.telemetry import log, metrics
+from flight_server.telemetry import log
 
-# How soon the last waiter's leaving is noticed while waiting for a place.
-_POLL_S = 0.05
 # Attempts of a day that other runs have used up before one is given up as hopeless.
 _STALE_MAX = 50
 # Queries of this process that are known to have ended; a day has fewer than Athena's quotas allow.
 _ENDED_MAX = 100_000
 # Clocks differ: a query that ended this much before we asked is one of an earlier run.
 _CLOCK_SKEW = timedelta(seconds=30)
-# How long a stopped query gets to say so before its files are left to the sweep.
-_STOP_WAIT_S = 10.0
 
 
 class ResultStore(Protocol):
@@ -89,7 +85,7 @@ class Admission:
                 while self._queue[0] is not turn or not self._free:
                     if abandoned.is_set():
                         raise Cancelled("cancelled", "the query was stopped")
-                    self._changed.wait(_POLL_S)
+                    self._changed.wait(POLL_S)
                 self._free -= 1
             finally:
                 self._queue.remove(turn)
@@ -158,7 +154,7 @@ class SharedQuery:
 
     def result(self, cancelled: threading.Event) -> StoredResult:
         """Wait for the end. Raises the query's error, or Cancelled when this waiter is told to stop."""
-        while not self.done.wait(_POLL_S):
+        while not self.done.wait(POLL_S):
             if cancelled.is_set():
                 raise Cancelled("cancelled", "the query was stopped")
         if self._error is not None:
@@ -217,8 +213,8 @@ class SharedQuery:
             self._discard(attempt)
             runs += 1
             if runs >= self._settings.attempts_max or not _may_run_again(status):
-                raise EngineFailed(f"Athena query {self.query_id}: {_one_line(status.reason)}")
-            log.warning("athena_retry", query_id=self.query_id, run=runs, reason=_one_line(status.reason))
+                raise EngineFailed(f"Athena query {self.query_id}: {one_line(status.reason)}")
+            log.warning("athena_retry", query_id=self.query_id, run=runs, reason=one_line(status.reason))
         raise EngineFailed(f"{_STALE_MAX} attempts of this query are used up today; the last is {self.query_id}")
 
     def _may_serve(self, query_id: str, *, earlier: bool) -> bool:
@@ -236,49 +232,10 @@ class SharedQuery:
         fingerprint = self.plan.fingerprint
         sql = unload(self.plan.sql, self._store.attempt_uri(fingerprint, attempt))
         token = hashlib.sha256(f"{fingerprint}/{attempt}/{sql}".encode()).hexdigest()
-        deadline = time.monotonic() + self._settings.throttle_wait_s
-        pause_s = self._settings.poll_min_s
-        while True:
-            if self.abandoned.is_set():
-                raise Cancelled("cancelled", "the query was stopped")
-            try:
-                return self._api.start(sql, token)
-            except Unavailable:
-                if time.monotonic() > deadline:
-                    raise
-            # Spread out, or all who were refused together come back together.
-            self.abandoned.wait(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-            pause_s = min(pause_s * 2, self._settings.poll_max_s)
+        return running.start(self._api, self._settings, sql, token, self.abandoned)
 
     def _watch(self) -> QueryStatus:
-        """Wait for the query's end; stop it when nobody waits any more."""
-        watch = self._poller.watch(self.query_id)
-        told, give_up = False, 0.0
-        try:
-            while not watch.changed.wait(_POLL_S):
-                if not self.abandoned.is_set():
-                    continue
-                give_up = give_up or time.monotonic() + _STOP_WAIT_S
-                told = told or self._stop()
-                if time.monotonic() > give_up:
-                    log.error("athena_stop_failed", query_id=self.query_id, told=told)
-                    return QueryStatus(self.query_id, "CANCELLED", "stopped")
-        finally:
-            self._poller.unwatch(watch)
-        metrics.ENGINE_QUERIES.labels(watch.status.state if watch.status else "LOST").inc()
-        if watch.error is not None:
-            raise EngineFailed(f"Athena query {self.query_id}: {watch.error.message}")
-        assert watch.status is not None  # noqa: S101 - changed without an error means an end
-        return watch.status
-
-    def _stop(self) -> bool:
-        """Whether Athena has taken the order to stop; throttling and broken connections are worth another try."""
-        try:
-            self._api.stop(self.query_id)
-        except Error as error:
-            log.warning("athena_stop_refused", query_id=self.query_id, reason=error.message)
-            return False
-        return True
+        return running.watch(self._api, self._poller, self.query_id, self.abandoned)
 
     def _complete(self, attempt: str, status: QueryStatus) -> StoredResult:
         try:
@@ -306,5 +263,5 @@ def _may_run_again(status: QueryStatus) -> bool:
     return status.retryable or (status.state == "CANCELLED" and "limit" not in status.reason.lower())
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     return " ".join(text.split())[:400]

@@ -203,7 +203,7 @@ class Operations:
         groups = [{"Name": n, "State": "ENABLED", "CreationTime": self.work_groups[n].created} for n in page]
         return {"WorkGroups": groups, **token}
 
-    def ListDataCatalogs(self, request: Json) -> Json:  # noqa: N802, ARG002
+    def ListDataCatalogs(self, request: Json) -> Json:  # noqa: N802
         return {"DataCatalogsSummary": [{"CatalogName": "AwsDataCatalog", "Type": "GLUE"}]}
 
     def GetDataCatalog(self, request: Json) -> Json:  # noqa: N802

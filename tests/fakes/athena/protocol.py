@@ -32,7 +32,7 @@ class Server(ThreadingHTTPServer):
         self.faults = faults
         self.calls: Counter[str] = Counter()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news; BaseServer prints a traceback."""
         _log.debug("connection of %s broke off", client_address, exc_info=True)
 

@@ -1,0 +1,134 @@
+"""The arguments of a dataset call as JSON values, and the types of the `?` among them.
+
+Arguments are constants: literals, negative numbers, CAST of a constant, ARRAY[…], MAP(ARRAY[…], ARRAY[…]), and `?`.
+The values that come out are what a request in JSON form would have; `datasets/params.py` makes typed ones of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from sqlglot import exp
+
+from flight_server.errors import InvalidRequest, nearest
+from flight_server.model import Dataset, ParamType
+from flight_server.plan.statement import Call, parameter_number
+
+_HOW = "write a constant, ARRAY[…], MAP(ARRAY[…], ARRAY[…]) or ?"
+
+
+def named(call: Call, dataset: Dataset) -> dict[str, exp.Expr]:
+    """The arguments by parameter; those without a name go by the contract's order. Raises InvalidRequest."""
+    names = list(dataset.params)
+    takes = f"It takes {', '.join(names)}" if names else "It takes none"
+    found: dict[str, exp.Expr] = {}
+    by_name = False
+    for number, argument in enumerate(call.arguments):
+        if isinstance(argument, exp.Kwarg | exp.PropertyEQ):
+            by_name = True
+            name, value = argument.this.name.lower(), argument.expression
+            if name not in dataset.params:
+                raise InvalidRequest(
+                    "unknown-parameter",
+                    f"{dataset.name} has no parameter {name[:60]!r}{nearest(name, names, end='.')} {takes}",
+                )
+        elif by_name:
+            raise InvalidRequest("bad-request", f"{dataset.name}: a value without a name stands after named ones")
+        elif number >= len(names):
+            raise InvalidRequest("unknown-parameter", f"{dataset.name} is given {len(call.arguments)} values. {takes}")
+        else:
+            name, value = names[number], argument
+        if name in found:
+            raise InvalidRequest("bad-parameter", f"{dataset.name}.{name} is given more than once")
+        found[name] = value
+    return found
+
+
+def value(node: exp.Expr, given: Mapping[int, object]) -> object:
+    """The JSON value of an argument; `given` has the bound parameters. Raises ValueError with the way out."""
+    if isinstance(node, exp.Placeholder):
+        return given[parameter_number(node) or 0]
+    if isinstance(node, exp.Paren):
+        return value(node.this, given)
+    if isinstance(node, exp.Null):
+        return None
+    if isinstance(node, exp.Boolean):
+        return bool(node.this)
+    if isinstance(node, exp.Literal):
+        return str(node.this) if node.is_string else _number(str(node.this))
+    if isinstance(node, exp.Neg):
+        return _negated(value(node.this, given))
+    if isinstance(node, exp.Cast):
+        return _cast(value(node.this, given), node.to)
+    if isinstance(node, exp.Array):
+        return [value(item, given) for item in node.expressions]
+    if isinstance(node, exp.Map):
+        return _map(node, given)
+    raise ValueError(f"is no constant: {node.sql('athena', comments=False)[:60]!r}; {_HOW}")
+
+
+def types(node: exp.Expr, kind: ParamType) -> dict[int, ParamType]:
+    """The types of the parameters in an argument of type `kind`, by number."""
+    if isinstance(node, exp.Placeholder):
+        return {parameter_number(node) or 0: kind}
+    if isinstance(node, exp.Array) and kind.item:
+        return _types(node.expressions, kind.item)
+    if isinstance(node, exp.Map) and kind.item and kind.key:
+        keys, values = node.args.get("keys"), node.args.get("values")
+        return _types(getattr(keys, "expressions", []), kind.key) | _types(
+            getattr(values, "expressions", []), kind.item
+        )
+    return _types(list(node.iter_expressions()), kind)
+
+
+def _types(nodes: Sequence[exp.Expr], kind: ParamType) -> dict[int, ParamType]:
+    found: dict[int, ParamType] = {}
+    for node in nodes:
+        found |= types(node, kind)
+    return found
+
+
+def _number(text: str) -> object:
+    return int(text) if text.isdigit() and len(text) < 40 else Decimal(text)
+
+
+def _negated(found: object) -> object:
+    if isinstance(found, bool) or not isinstance(found, int | Decimal):
+        raise ValueError(f"has a minus before what is no number; {_HOW}")
+    return -found
+
+
+def _cast(found: object, kind: exp.DataType) -> object:
+    """A constant cast to a type: of text, a number where the type is one. What fits is for the contract to say."""
+    if not isinstance(found, str) or not kind.is_type(*exp.DataType.NUMERIC_TYPES):
+        return found
+    try:
+        return Decimal(found)
+    except ArithmeticError:
+        raise ValueError(f"casts text to {kind.sql('athena')} that is no number") from None
+
+
+def _map(node: exp.Map, given: Mapping[int, object]) -> dict[str, object]:
+    keys, values = node.args.get("keys"), node.args.get("values")
+    if keys is None and values is None:
+        return {}
+    if not isinstance(keys, exp.Array) or not isinstance(values, exp.Array):
+        raise ValueError(f"is no map of constants; {_HOW}")
+    if len(keys.expressions) != len(values.expressions):
+        raise ValueError(f"has {len(keys.expressions)} keys and {len(values.expressions)} values")
+    found: dict[str, object] = {}
+    for key, item in zip(keys.expressions, values.expressions, strict=True):
+        name = _key(value(key, given))
+        if name in found:
+            raise ValueError(f"has the key {name[:60]!r} more than once")
+        found[name] = value(item, given)
+    return found
+
+
+def _key(found: object) -> str:
+    if isinstance(found, bool):
+        return str(found).lower()
+    if found is None or isinstance(found, list | dict):
+        raise ValueError("has a key that is no value")
+    return f"{found:f}" if isinstance(found, Decimal) else str(found)

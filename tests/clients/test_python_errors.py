@@ -1,0 +1,102 @@
+"""Errors: the server's code and message and nothing of gRPC's, for every code and every call."""
+
+from __future__ import annotations
+
+import inspect
+
+import pyarrow.flight as flight
+import pytest
+
+import flight_client
+from flight_client import Connection, FlightDataError, errors
+from flight_server import errors as servers
+from flight_server.service import status
+from tests.clients.peer import Peer, failing, giving
+
+# Words of gRPC, pyarrow and Python that no message may have.
+NOISE = ("gRPC", "Detail", "Flight returned", "debug context", "Python exception", "Traceback", "IOError")
+
+
+@pytest.mark.parametrize("code", servers.CODES)
+@pytest.mark.parametrize("place", ["info", "first", "later"])
+def test_every_code_arrives_as_its_class_with_its_message(
+    code: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flight_client._transport.RETRY_TOTAL_S", 0)
+    message = "daily_prices.x = 'a. Detail: b' [not-a-code] is no value; write [1, 2]. It takes x"
+    kind = servers.CODES[code]
+    raised = kind(message) if kind in (servers.EngineFailed, servers.ContractViolated) else kind(code, message)
+    wire = status.to_wire(raised)
+    with Peer(failing(wire, *([1] if place == "later" else []))) as peer:
+        query = flight_client.connect(peer.url).numbers()
+        if place == "info":
+            peer.refusals = [wire]
+        with pytest.raises(FlightDataError) as caught:
+            query.arrow()
+    assert (caught.value.code, caught.value.message) == (code, message)
+    assert str(caught.value) == f"[{code}] {message}"
+    assert type(caught.value).__name__ == {"EngineFailed": "ServerError", "ContractViolated": "ServerError"}.get(
+        kind.__name__, kind.__name__
+    )
+
+
+def test_the_tree_has_every_code_of_the_server() -> None:
+    assert set(servers.CODES) | {"unreachable", "connection-lost", "incomplete", "unexpected"} == set(errors.CODES)
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    names = {name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, FlightDataError)}
+    assert errors.__doc__ is not None
+    for name in names:
+        assert name in errors.__doc__
+
+
+def test_a_code_of_a_later_server_keeps_its_status() -> None:
+    with Peer(giving(1)) as peer:
+        query = flight_client.connect(peer.url).numbers()
+        for raised, kind in (
+            (flight.FlightUnauthorizedError("[not-on-sundays] come back"), flight_client.Denied),
+            (status.InvalidArgument("[odd] no"), flight_client.InvalidRequest),
+            (status.Missing("[gone] no"), flight_client.NotFound),
+            (flight.FlightInternalError("[worse] no"), flight_client.ServerError),
+        ):
+            peer.refusals = [raised]
+            with pytest.raises(kind) as caught:
+                query.plan()
+            assert type(caught.value) is kind
+            assert caught.value.code in str(raised)
+
+
+def test_an_answer_without_a_code_is_unexpected() -> None:
+    with Peer(giving(1)) as peer:
+        query = flight_client.connect(peer.url).numbers()
+        peer.refusals = [flight.FlightServerError("something else")]
+        with pytest.raises(flight_client.ServerError) as caught:
+            query.plan()
+        assert (caught.value.code, caught.value.message) == ("unexpected", "something else")
+
+
+def test_nobody_there_is_one_line_without_noise() -> None:
+    with pytest.raises(flight_client.Unavailable) as caught:
+        flight_client.connect("grpc://localhost:1")
+    assert caught.value.code == "unreachable"
+    assert "Connection refused" in caught.value.message
+    assert "\n" not in str(caught.value)
+    assert not any(word in str(caught.value) for word in NOISE)
+
+
+def test_errors_of_a_real_server_have_no_noise(db: Connection) -> None:
+    asked = (
+        lambda: db.daily_prices("a b", "2010-01-04").plan(),
+        lambda: db.daily_prices("a b", "2010-01-04").arrow(),
+        lambda: db.daily_prices("a b", "2010-01-04").explain(),
+        lambda: db.daily_prices("a b", "2010-01-04").submit(),
+        lambda: db.submission("none").status(),
+        lambda: db.dataset("daily_prices", version=9).contract,
+    )
+    for ask in asked:
+        with pytest.raises(FlightDataError) as caught:
+            ask()
+        assert not any(word in str(caught.value) for word in NOISE)
+        assert caught.value.__cause__ is None
+        assert caught.value.code in servers.CODES

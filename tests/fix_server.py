@@ -1,0 +1,139 @@
+"""Fixtures about the Flight server: real ones in this process on free ports, and calls that see all of gRPC."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import pyarrow.flight as flight
+import pytest
+
+from flight_server import config
+from flight_server import server as servers
+from flight_server.server import Server
+
+SQL = Path(__file__).parents[1] / "sql"
+ASKED = b"daily_prices?ticker=AAPL&start_date=2010-01-04&end_date=2010-01-29"
+
+
+class Serve(Protocol):
+    """Start a server over the demo tables: `serve(limits={"calls_max": 1}, datasets=folder)`."""
+
+    def __call__(self, datasets: Path = SQL, **sections: dict[str, Any]) -> Server: ...
+
+
+@pytest.fixture(scope="session")
+def serve_session(demo_config: config.Config) -> Iterator[Serve]:
+    """Servers that run until the session ends."""
+    yield from _serving(demo_config)
+
+
+@pytest.fixture
+def serve(demo_config: config.Config) -> Iterator[Serve]:
+    """Servers that run until the test ends."""
+    yield from _serving(demo_config)
+
+
+def _serving(demo: config.Config) -> Iterator[Serve]:
+    running: list[Server] = []
+
+    def start(datasets: Path = SQL, **sections: dict[str, Any]) -> Server:
+        server = {"port": 0, "ticket_secret": "of the tests", **sections.pop("server", {})}
+        catalog = demo.catalog.model_dump()
+        found = config.load(None, server=server, datasets={"directory": datasets}, catalog=catalog, **sections)
+        running.append(servers.build(found))
+        servers.start_in_thread(running[-1])
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.stop(0)
+
+
+@pytest.fixture(scope="session")
+def demo_server(serve_session: Serve) -> Server:
+    """A server of the repository's datasets over the demo tables. Not to be changed."""
+    return serve_session()
+
+
+@pytest.fixture
+def client(demo_server: Server) -> Iterator[flight.FlightClient]:
+    """A client of `demo_server` with nothing but pyarrow."""
+    with connect(demo_server) as opened:
+        yield opened
+
+
+def connect(server: Server) -> flight.FlightClient:
+    return flight.connect(f"grpc://localhost:{server.port}")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """All that gRPC says about a finished call; pyarrow's client shows neither the code's number nor trailers."""
+
+    messages: list[bytes]
+    code: grpc.StatusCode
+    details: str
+    trailers: dict[str, str]
+
+
+def raw(server: Server, method: str, body: bytes, timeout_s: float = 20.0) -> Reply:
+    """Call a Flight RPC that answers with a stream or one message, with a protobuf body made by hand."""
+    with grpc.insecure_channel(f"localhost:{server.port}") as channel:
+        call = channel.unary_stream(f"/arrow.flight.protocol.FlightService/{method}")(body, timeout=timeout_s)
+        messages: list[bytes] = []
+        with contextlib.suppress(grpc.RpcError):
+            messages.extend(call)
+        trailers = {key: value for key, value in call.trailing_metadata() or () if isinstance(value, str)}
+        return Reply(messages, call.code(), call.details() or "", trailers)
+
+
+def ticket(body: bytes) -> bytes:
+    """`Ticket{ticket = body}`."""
+    return _field(1, body)
+
+
+def command(body: bytes) -> bytes:
+    """`FlightDescriptor{type = CMD, cmd = body}`."""
+    return b"\x08\x02" + _field(2, body)
+
+
+def action(name: str, body: bytes) -> bytes:
+    """`Action{type = name, body = body}`."""
+    return _field(1, name.encode()) + _field(2, body)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    size, length = len(content), b""
+    while size > 127:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+def folder_of(path: Path, **files: str) -> Path:
+    """A folder with the dataset files `name.sql`."""
+    path.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (path / f"{name}.sql").write_text(content)
+    return path
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def datasets(tmp_path: Path) -> Write:
+    """Write a folder of dataset files: `datasets(big="…")`."""
+    return lambda **files: folder_of(tmp_path / "sql", **files)
+
+
+def dataset(sql: str, columns: str = 'x = { type = "int64" }', **tables: str) -> str:
+    """The text of a dataset file; each keyword is a TOML table of its contract."""
+    rest = "".join(f"[{name}]\n{content}\n" for name, content in tables.items())
+    header = f'title = "Test"\n[columns]\n{columns}\n{rest}'
+    return "\n".join(("-- /// dataset", *(f"-- {line}" for line in header.splitlines()), "-- ///", sql, ""))
