@@ -20,6 +20,7 @@ def demo_address(demo_catalog: Catalog) -> Iterator[str]:
     settings = config.load(
         server={"port": 0},
         datasets={"directory": ROOT / "sql"},
+        sql={"ad_hoc_roles": ("*",)},
         catalog={"uri": properties["uri"].partition("?")[0], "warehouse": properties["warehouse"]},
     )
     running = server.build(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from flight_server.errors import CODES, Error
 from flight_server.model import Caller, Plan, Request
 from flight_server.pipeline import Pipeline
 from flight_server.service.auth.tokens import digest
+from flight_server.service.flight_sql import messages
 from flight_server.tables.catalog import create_table, find_table, open_catalog
 from flight_server.tables.ddl import parse
 
@@ -142,6 +144,7 @@ class Lake:
             "datasets": {"directory": self.folder / "sql"},
             "catalog": {"uri": f"sqlite:///{self.folder}/catalog.db", "warehouse": str(self.folder / "warehouse")},
             "auth": self.auth(),
+            "sql": {"ad_hoc_roles": ("pm", "risk")},
         }
         return config.Config(**{name: base.get(name, {}) | sections.get(name, {}) for name in {*base, *sections}})  # type: ignore[arg-type]
 
@@ -292,6 +295,42 @@ class Client:
 
     def info(self, command: str) -> flight.FlightInfo:
         return self.flight.get_flight_info(flight.FlightDescriptor.for_command(command.encode()), self.options)
+
+    def sql(self, query: str) -> list[dict[str, Any]]:
+        """Rows of a Flight SQL statement, as a driver asks for them."""
+        command = messages.pack("CommandStatementQuery", query=query)
+        info = self.flight.get_flight_info(flight.FlightDescriptor.for_command(command), self.options)
+        return self.rows(info.endpoints[0].ticket.ticket)
+
+    def prepare(self, query: str) -> Any:
+        """The answer to CreatePreparedStatement."""
+        body = messages.pack("ActionCreatePreparedStatementRequest", query=query)
+        result = next(iter(self.flight.do_action(flight.Action("CreatePreparedStatement", body), self.options)))
+        return messages.unpack(result.body.to_pybytes())[1]
+
+    def prepared(self, handle: bytes) -> list[dict[str, Any]]:
+        command = messages.pack("CommandPreparedStatementQuery", prepared_statement_handle=handle)
+        info = self.flight.get_flight_info(flight.FlightDescriptor.for_command(command), self.options)
+        return self.rows(info.endpoints[0].ticket.ticket)
+
+    def metadata(self, command: str, **fields: Any) -> pa.Table:
+        """What a Flight SQL metadata command answers."""
+        descriptor = flight.FlightDescriptor.for_command(messages.pack(command, **fields))
+        ticket = self.flight.get_flight_info(descriptor, self.options).endpoints[0].ticket
+        return self.flight.do_get(ticket, self.options).read_all()
+
+    def submitted(self, request: dict[str, Any]) -> str:
+        """The id of a submitted query, once it has ended."""
+        found = str(self.action("submit", request)["id"])
+        end = time.monotonic() + 30
+        while self.action("status", {"id": found})["state"] in ("QUEUED", "RUNNING") and time.monotonic() < end:
+            time.sleep(0.01)
+        return found
+
+    def result(self, query_id: str) -> list[dict[str, Any]]:
+        action = flight.Action("result", json.dumps({"id": query_id}).encode())
+        body = next(iter(self.flight.do_action(action, self.options))).body.to_pybytes()
+        return self.rows(flight.FlightInfo.deserialize(body).endpoints[0].ticket.ticket)
 
     def action(self, kind: str, body: dict[str, Any]) -> Any:
         result = next(iter(self.flight.do_action(flight.Action(kind, json.dumps(body).encode()), self.options)))

@@ -195,5 +195,3 @@ def depot(labs: Labs, aws: LocalAws) -> Iterator[Depot]:
 def write(folder: Path, query: str) -> None:
     (folder / "materialize").mkdir(exist_ok=True)
     (folder / "materialize" / "totals.sql").write_text(query)
-
-

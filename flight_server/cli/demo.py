@@ -43,6 +43,8 @@ def demo(
         # A demo on another port is a second one: it leaves the first one's HTTP port alone.
         server={"port": port, "host": "127.0.0.1", "ticket_secret": _secret()}
         | ({} if port == _PORT else {"http_port": 0}),
+        # The tables are the visitor's own: SQL may name them.
+        sql={"ad_hoc_roles": ("*",)},
         catalog={"kind": "sql", "uri": f"sqlite:///{FOLDER}/catalog.db", "warehouse": str(FOLDER / "warehouse")},
     )
     # A log line for each call would stand among what is shown here.

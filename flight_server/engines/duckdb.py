@@ -8,6 +8,7 @@ settings can no longer be changed: the second wall behind `plan/allowed.py`.
 from __future__ import annotations
 
 import importlib
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,9 +32,12 @@ class DuckDBEngine:
     name: EngineName = "duckdb"
 
     def __init__(self, settings: Settings, warehouses: tuple[str, ...], s3: Mapping[str, str] | None = None) -> None:
+        # Not the working directory, which is DuckDB's own choice and may be read-only or a repository.
+        self._spill = tempfile.TemporaryDirectory(prefix="athena-flight-spill-", ignore_cleanup_errors=True)
         self._connection = duckdb.connect(
             ":memory:",
             config={
+                "temp_directory": self._spill.name,
                 "threads": settings.threads,
                 "memory_limit": settings.memory,
                 "max_temp_directory_size": settings.temp_bytes_max,
@@ -72,6 +76,7 @@ class DuckDBEngine:
 
     def close(self) -> None:
         self._connection.close()
+        self._spill.cleanup()
 
 
 class DuckDBExecution:
@@ -105,8 +110,8 @@ class DuckDBExecution:
             raise Cancelled("cancelled", "the query was stopped") from None
         except duckdb.Error as error:
             raise EngineFailed(f"DuckDB: {_reason(error)}") from error
-        except pa.ArrowException as error:
-            # Errors inside a running Arrow stream arrive as Arrow's, DuckDB's text within.
+        except (pa.ArrowException, OSError) as error:
+            # Errors inside a running Arrow stream arrive as Arrow's, DuckDB's text within; most as its IOError.
             if self._cancelled.is_set():
                 raise Cancelled("cancelled", "the query was stopped") from None
             raise EngineFailed(f"DuckDB: {_reason(error)}") from error

@@ -260,7 +260,8 @@ def _sorted_by(tree: exp.Query, key: exp.Expr, names: Sequence[str]) -> str:
             if name.lower() == key.name.lower():
                 return name
     for item in _leftmost(tree).expressions:
-        if item.unalias() == key:
+        # Quoted or not, it is the same column.
+        if item.unalias().sql("athena", identify=True) == key.sql("athena", identify=True):
             return str(item.alias)
     if not isinstance(tree, exp.Select) or tree.args.get("distinct"):
         raise InvalidRequest("sql-refused", "ORDER BY of a UNION or DISTINCT takes output columns only")

@@ -28,8 +28,9 @@ _STAND_INS = "$call"
 _PARAMETER = "p"
 # What a scan may carry; DuckDB's scan would drop everything else in silence.
 _SCAN_PARTS = frozenset({"this", "db", "catalog", "alias", "joins"})
-# Deeper than any tool writes, and far below Python's own limit of recursion.
-_TOKENS_MAX = 20_000
+# A list of some thousand values fits. Planning takes time by the square of the depth: two seconds at this one.
+_TOKENS_MAX = 10_000
+_DEPTH_MAX = 150
 _STARTS = (TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN)
 
 
@@ -74,6 +75,8 @@ def parse(text: str) -> Statement:
         tree = tree.unnest()
     if not isinstance(tree, exp.Query):
         raise _refused(f"only a SELECT is run, not {tree.key.upper()}")
+    if _depth(tree) > _DEPTH_MAX:
+        raise _refused(f"nested more than {_DEPTH_MAX} deep; write a long OR as IN, and a long list as VALUES")
     for node in tree.find_all(exp.Placeholder):
         if parameter_number(node) is None:
             raise _refused("a parameter is written as ? and bound by its place, and a cast as CAST(x AS type)")
@@ -111,7 +114,8 @@ def _numbered(text: str) -> tuple[str, int]:
     while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
         tokens.pop()
     if not tokens or tokens[0].token_type not in _STARTS:
-        raise _refused(f"only a SELECT is run, not {tokens[0].text.upper()[:40] if tokens else 'nothing'}")
+        first = text[tokens[0].start :].split()[:1] if tokens else []
+        raise _refused(f"only a SELECT is run, not {first[0].upper()[:40] if first else 'nothing'}")
     text = text[: tokens[-1].end + 1]
     parts: list[str] = []
     end = count = 0
@@ -126,6 +130,13 @@ def _numbered(text: str) -> tuple[str, int]:
             parts += [text[end : token.start], f":{_PARAMETER}{count} "]
             end = token.end + 1
     return "".join([*parts, text[end:]]), count
+
+
+def _depth(tree: exp.Expr) -> int:
+    depths = {id(tree): 1}
+    for node in tree.walk():
+        depths[id(node)] = 1 + (depths[id(node.parent)] if node is not tree and node.parent else 0)
+    return max(depths.values())
 
 
 def _resolve(table: exp.Table, calls: list[Call]) -> None:

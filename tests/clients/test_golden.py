@@ -83,18 +83,21 @@ def test_all_forms_have_one_plan_over_the_wire(case: dict[str, Any], url: str) -
     assert len({plan["fingerprint"] for plan in plans}) == 1
 
 
+def call(client: flight.FlightClient, rpc: str, body: bytes) -> None:
+    if rpc == "DoGet":
+        client.do_get(flight.Ticket(body)).read_all()
+    elif rpc == "GetFlightInfo":
+        client.get_flight_info(flight.FlightDescriptor.for_command(body))
+    elif rpc == "GetSchema":
+        client.get_schema(flight.FlightDescriptor.for_command(body))
+    else:
+        list(client.do_action(flight.Action(rpc, body)))
+
+
 @pytest.mark.parametrize("case", ERRORS, ids=[f"{case['rpc']} {case['request'][:60]}" for case in ERRORS])
 def test_error_has_its_status_code_and_message(case: dict[str, Any], url: str) -> None:
     with flight.connect(url) as client, pytest.raises((pa.ArrowException, KeyError)) as caught:
-        body = case["request"].encode()
-        if case["rpc"] == "DoGet":
-            client.do_get(flight.Ticket(body)).read_all()
-        elif case["rpc"] == "GetFlightInfo":
-            client.get_flight_info(flight.FlightDescriptor.for_command(body))
-        elif case["rpc"] == "GetSchema":
-            client.get_schema(flight.FlightDescriptor.for_command(body))
-        else:
-            list(client.do_action(flight.Action(case["rpc"], body)))
+        call(client, case["rpc"], case["request"].encode())
     assert STATUS[type(caught.value)] == case["status"]
     assert str(caught.value).startswith(f"[{case['code']}] {case['message']}")
     ours = errors.from_wire(caught.value)

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import hmac
 import itertools
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow.flight as flight
 import pytest
 
 from flight_server.server import Server
+from flight_server.service.flight_sql import messages
 from flight_server.service.rpc import FlightService
 from tests.fix_identity import DATASETS, PASSWORD, STATIC, Client, Lake, code_of, unsigned
 
@@ -100,6 +102,14 @@ def descriptor(dataset: str) -> flight.FlightDescriptor:
     return flight.FlightDescriptor.for_command(dataset.encode())
 
 
+def raw_action(name: str, message: str, client: Client, _: int) -> None:
+    """An action of Flight or Flight SQL with an empty message."""
+    body = b""
+    if message:
+        body = messages.pack(message) if message.startswith("Action") else messages.new(message).SerializeToString()
+    list(client.flight.do_action(flight.Action(name, body), client.options))
+
+
 def poll(client: Client, port: int) -> object:
     """PollFlightInfo, which the service does not have, by a bare gRPC client."""
     value = client.credential if " " in client.credential else f"Bearer {client.credential}"
@@ -158,12 +168,39 @@ RPCS: dict[str, tuple[str, Callable[[Client, str, int], object]]] = {
     "DoGet JSON": ("do_get", lambda c, d, _: c.rows(f'{{"dataset": "{d}"}}')),
     "describe": ("do_action", lambda c, d, _: c.action("describe", {"dataset": d})),
     "explain": ("do_action", lambda c, d, _: c.action("explain", {"dataset": d})),
+    "submit": ("do_action", lambda c, d, _: c.action("submit", {"dataset": d})),
+    "submit and result": ("do_action", lambda c, d, _: c.result(c.submitted({"dataset": d}))),
+    "SQL": ("get_flight_info", lambda c, d, _: c.sql(f"SELECT * FROM {d}()")),
+    "SQL around a call": ("get_flight_info", lambda c, d, _: c.sql(f"SELECT count(*) AS n FROM {d}() AS x")),
+    "SQL as JSON": ("do_get", lambda c, d, _: c.rows(json.dumps({"sql": f"SELECT * FROM {d}()"}))),
+    "CreatePreparedStatement": ("do_action", lambda c, d, _: c.prepare(f"SELECT * FROM {d}()")),
+    "prepared": ("do_put", lambda c, d, _: c.prepared(c.prepare(f"SELECT * FROM {d}()").prepared_statement_handle)),
 }
+IN_SQL = ("SQL", "SQL around a call", "SQL as JSON", "CreatePreparedStatement", "prepared")
 # RPCs that are about no dataset: what they answer to a good credential.
 OTHERS: dict[str, tuple[str, str, Callable[[Client, int], object]]] = {
     "ListFlights": ("list_flights", "ok", lambda c, _: c.listed()),
     "ListActions": ("list_actions", "ok", lambda c, _: list(c.flight.list_actions(c.options))),
     "DoAction unknown": ("do_action", "unsupported", lambda c, _: c.action("none", {})),
+    "GetSqlInfo": ("get_flight_info", "ok", lambda c, _: c.metadata("CommandGetSqlInfo")),
+    "GetTables": ("get_flight_info", "ok", lambda c, _: c.metadata("CommandGetTables")),
+    "status": ("do_action", "unknown-query", lambda c, _: c.action("status", {"id": "none"})),
+    "result": ("do_action", "unknown-query", lambda c, _: c.action("result", {"id": "none"})),
+    "cancel": ("do_action", "unknown-query", lambda c, _: c.action("cancel", {"id": "none"})),
+    **{
+        name: ("do_action", code, functools.partial(raw_action, name, body))
+        for name, (code, body) in {
+            "CreatePreparedStatement": ("sql-refused", "ActionCreatePreparedStatementRequest"),
+            "ClosePreparedStatement": ("bad-ticket", "ActionClosePreparedStatementRequest"),
+            "CancelQuery": ("bad-request", "ActionCancelQueryRequest"),
+            "CancelFlightInfo": ("bad-request", "CancelFlightInfoRequest"),
+            "RenewFlightEndpoint": ("bad-ticket", "RenewFlightEndpointRequest"),
+            "SetSessionOptions": ("ok", "SetSessionOptionsRequest"),
+            "GetSessionOptions": ("ok", ""),
+            "CloseSession": ("ok", ""),
+            "BeginTransaction": ("unsupported", ""),
+        }.items()
+    },
     "DoPut": ("do_put", "unsupported", lambda c, _: put(c)),
     "DoExchange": ("do_exchange", "unsupported", lambda c, _: exchange(c)),
     "Handshake": ("", "ok", handshake),
@@ -179,13 +216,21 @@ def test_every_rpc_of_the_service_is_in_the_matrix() -> None:
     }
 
 
+def test_every_action_that_the_service_names_is_in_the_matrix(connect: Connect, credentials: dict[str, str]) -> None:
+    client = connect(credentials["alice"])
+    named = {action.type for action in client.flight.list_actions(client.options)}
+    assert named <= {*RPCS, *OTHERS}
+
+
 @pytest.mark.parametrize(("rpc", "who"), list(itertools.product(RPCS, GOOD)))
 def test_a_dataset_exists_for_whom_its_roles_let_in(
     connect: Connect, policed_server: Server, credentials: dict[str, str], rpc: str, who: str
 ) -> None:
     client = connect(credentials[who])
     said = {name: code_of(functools.partial(RPCS[rpc][1], client, name, policed_server.port)) for name in DATASETS}
-    assert said == {name: "ok" if name in GOOD[who][0] else "unknown-dataset" for name in DATASETS}
+    # In SQL, what is not there to be called is a refused statement.
+    missing = "sql-refused" if rpc in IN_SQL else "unknown-dataset"
+    assert said == {name: "ok" if name in GOOD[who][0] else missing for name in DATASETS}
 
 
 @pytest.mark.parametrize(("rpc", "who"), list(itertools.product(OTHERS, GOOD)))
@@ -212,6 +257,10 @@ def test_a_bad_credential_is_refused_everywhere(
 def test_each_caller_sees_its_own_datasets_and_rows(connect: Connect, credentials: dict[str, str], who: str) -> None:
     client = connect(credentials[who])
     assert client.listed() == GOOD[who][0]
+    tables = client.metadata("CommandGetTables", include_schema=True).to_pylist()
+    assert {each["table_name"] for each in tables} & set(DATASETS) == GOOD[who][0]
+    keys = client.metadata("CommandGetPrimaryKeys", table="secret_limits").num_rows
+    assert keys == 0 or "secret_limits" in GOOD[who][0]
     assert client.ports() == GOOD[who][1]
 
 
@@ -234,7 +283,18 @@ def test_a_ticket_for_a_dataset_that_its_user_may_not_use_names_nothing(
 
 def test_a_hidden_dataset_answers_exactly_like_one_that_does_not_exist(connect: Connect) -> None:
     client = connect(STATIC["alice"])
-    for call in (client.info, client.rows, lambda name: client.action("explain", {"dataset": name})):
+    calls: list[Callable[[str], object]] = [
+        client.info,
+        client.rows,
+        lambda name: client.action("describe", {"dataset": name}),
+        lambda name: client.action("explain", {"dataset": name}),
+        lambda name: client.action("submit", {"dataset": name}),
+        lambda name: client.info(f"{name}?_version=2"),
+        lambda name: client.sql(f"SELECT * FROM {name}()"),
+        lambda name: client.sql(f"SELECT * FROM {name}(nothing => 1)"),
+        lambda name: client.prepare(f"SELECT name FROM {name}() AS x"),
+    ]
+    for call in calls:
         texts = []
         for name in ("secret_limits", "secret_limitz"):
             with pytest.raises((flight.FlightError, pa.ArrowException, KeyError)) as caught:

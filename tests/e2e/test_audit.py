@@ -138,14 +138,16 @@ def test_lines_of_many_threads_do_not_mix(tmp_path: Path) -> None:
 
 def test_a_moved_file_is_followed_by_a_new_one_at_reload(policed: Lake, tmp_path: Path) -> None:
     file = tmp_path / "audit.log"
-    with policed.serve(audit={"file": str(file)}) as running:
-        with flight.connect(f"grpc://localhost:{running.port}") as client:
-            Client(client, STATIC["alice"]).listed()
-            lines(file, 1)
-            file.rename(tmp_path / "audit.log.1")
-            assert running.reload() == []
-            Client(client, STATIC["bob"]).listed()
-            assert lines(file, 1)[0]["caller"] == "bob"
+    with (
+        policed.serve(audit={"file": str(file)}) as running,
+        flight.connect(f"grpc://localhost:{running.port}") as client,
+    ):
+        Client(client, STATIC["alice"]).listed()
+        lines(file, 1)
+        file.rename(tmp_path / "audit.log.1")
+        assert running.reload() == []
+        Client(client, STATIC["bob"]).listed()
+        assert lines(file, 1)[0]["caller"] == "bob"
     assert lines(tmp_path / "audit.log.1", 1)[0]["caller"] == "alice"
 
 

@@ -228,18 +228,22 @@ def test_without_authentication_only_loopback_is_listened_on(policed: Lake, host
 
 def test_it_can_be_told_to_in_so_many_words(policed: Lake) -> None:
     server = {"host": "0.0.0.0", "insecure_allow_remote": True}
-    with policed.serve(auth=NO_AUTH, server=server) as running:
-        with flight.connect(f"grpc://localhost:{running.port}") as client:
-            assert Client(client).rows("public_names")
-            # Nobody has a claim, so nobody sees filtered rows: a policy does not end where authentication does.
-            assert Client(client).ports() == set()
-            assert client.authenticate_basic_token("any", "body") == (b"authorization", b"Bearer anonymous")
+    with (
+        policed.serve(auth=NO_AUTH, server=server) as running,
+        flight.connect(f"grpc://localhost:{running.port}") as client,
+    ):
+        assert Client(client).rows("public_names")
+        # Nobody has a claim, so nobody sees filtered rows: a policy does not end where authentication does.
+        assert Client(client).ports() == set()
+        assert client.authenticate_basic_token("any", "body") == (b"authorization", b"Bearer anonymous")
 
 
 def test_with_authentication_any_address_is_listened_on(policed: Lake) -> None:
-    with policed.serve(server={"host": "0.0.0.0"}) as running:
-        with flight.connect(f"grpc://localhost:{running.port}") as client:
-            assert code_of(Client(client).listed) == "no-credential"
+    with (
+        policed.serve(server={"host": "0.0.0.0"}) as running,
+        flight.connect(f"grpc://localhost:{running.port}") as client,
+    ):
+        assert code_of(Client(client).listed) == "no-credential"
 
 
 def test_a_gate_alone_names_nobody_and_does_not_open_the_server(policed: Lake, files: dict[str, Path]) -> None:

@@ -45,8 +45,16 @@ class Handles:
 
 
 def parameter_schema(types: Sequence[ParamType]) -> pa.Schema:
-    """What a client binds by: one nullable field for each `?`, named by its number."""
-    return pa.schema([pa.field(str(number), arrow_of(kind)) for number, kind in enumerate(types, 1)])
+    """What a client binds by: one nullable field for each `?`, named by its number.
+
+    A timestamp is declared in milliseconds: the JDBC driver (tried: 18.3.0) writes those whatever the unit says, so in
+    microseconds every moment would be in 1970. What comes with more digits, as ADBC sends it, is taken with them.
+    """
+    return pa.schema([pa.field(str(number), _bound_as(arrow_of(kind))) for number, kind in enumerate(types, 1)])
+
+
+def _bound_as(kind: pa.DataType) -> pa.DataType:
+    return pa.timestamp("ms", kind.tz) if pa.types.is_timestamp(kind) else kind
 
 
 def values(table: pa.Table, count: int) -> dict[str, object]:

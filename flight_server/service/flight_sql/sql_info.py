@@ -181,8 +181,8 @@ def _limits(statement_max: int) -> dict[int, tuple[int, object]]:
 
 def _transactions() -> dict[int, tuple[int, object]]:
     return {
-        # TRANSACTION_NONE, and only that.
-        562: (_INT, 0),
+        # TRANSACTION_NONE, and only that. The format says int32; drivers and servers have it as a bigint.
+        562: (_BIG, 0),
         563: (_BOOL, False),
         564: (_INT, 0b1),
         565: (_BOOL, False),

@@ -1,0 +1,69 @@
+"""The Java program of tests/jdbc, which asks a server through the Arrow Flight SQL JDBC driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).parent / "jdbc"
+# Compiling takes seconds; what takes longer is a download.
+_BUILD_S = 240
+# The whole program with its JVM; two cores are shared with everything else.
+_RUN_S = 110
+# Arrow's memory is behind a wall of Java's modules.
+_FLAGS = ["--add-opens=java.base/java.nio=ALL-UNNAMED", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+
+
+class Jdbc:
+    """Asks questions (tests/jdbc/src/main/java/Questions.java), a whole list in one JVM."""
+
+    def __init__(self, classpath: str) -> None:
+        self._classpath = classpath
+
+    def ask(self, url: str, questions: Sequence[Sequence[str]]) -> list[Any]:
+        """The answers; the first one is that of opening `url`, which is left out."""
+        lines = ["\t".join(question).replace("\n", " ") for question in [["open", url], *questions]]
+        done = subprocess.run(
+            ["java", *_FLAGS, "-cp", self._classpath, "Questions"],
+            input="\n".join(lines) + "\n",
+            capture_output=True,
+            text=True,
+            timeout=_RUN_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(answers) == len(lines), done.stderr
+        assert answers[0] == "open", answers[0]
+        return answers[1:]
+
+
+def url_of(port: int, **options: str) -> str:
+    parts = {"useEncryption": "false", **options}
+    return f"jdbc:arrow-flight-sql://localhost:{port}/?" + "&".join(f"{key}={value}" for key, value in parts.items())
+
+
+@pytest.fixture(scope="session")
+def jdbc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jdbc]:
+    """The compiled program with its driver. Skips without a JDK and Maven, but for CI=true, where it fails."""
+    missing = [tool for tool in ("javac", "java", "mvn") if shutil.which(tool) is None]
+    if missing:
+        said = f"the JDBC tests need a JDK 17 and Maven; there is no {' and no '.join(missing)}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(said)
+        pytest.skip(said)
+    # Concurrent runs of the suite must not compile into one folder.
+    target = tmp_path_factory.mktemp("jdbc")
+    build = ["mvn", "-q", "-B", "-f", str(PROJECT), f"-Dbuild.folder={target}", "process-classes"]
+    if subprocess.run([*build, "-o"], capture_output=True, timeout=_BUILD_S, check=False).returncode:
+        # Something is not in the local repository yet.
+        done = subprocess.run(build, capture_output=True, text=True, timeout=_BUILD_S, check=False)
+        assert done.returncode == 0, done.stdout
+    return Jdbc(f"{target}/classes{os.pathsep}{target}/driver/*")
