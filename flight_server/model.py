@@ -353,6 +353,8 @@ class Plan:
     cache: Literal["hit", "miss", "off"] = "off"
     # The row filters and masks in `sql`, which has the caller's claims bound.
     policies: tuple[AppliedPolicy, ...] = ()
+    # Digest of the policies that held and the claims they used: who has another one may not see this plan's rows.
+    guard: str = ""
     # What was asked where the dataset is unnamed, and so cannot be asked for by name again.
     statement: Request | None = None
 

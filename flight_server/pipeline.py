@@ -105,9 +105,9 @@ class Pipeline:
         """What is wrong with the policies of a registry, held against the tables as they are now."""
         return self._planner.policy_problems(registry.policies)
 
-    def replan(self, plan: Plan, caller: Caller) -> Plan:
-        """The plan of the same question at the same snapshots, as `caller` may ask it now."""
-        return self.plan(question(plan), caller)
+    def sees(self, plan: Plan, caller: Caller) -> bool:
+        """Whether the rows of a plan are those that `caller` may see under the policies as they are now."""
+        return self._planner.guard(plan, self.registry.policies, caller) == plan.guard
 
     def stored(self, plan: Plan) -> StoredResult | None:
         """The stored result of an equal plan, whose rows and bytes are known before it runs."""

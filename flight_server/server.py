@@ -222,7 +222,14 @@ def build_store(config: Config) -> Store:
         raise ConfigError(f"setting 'athena.results': the Athena engine needs an s3:// prefix, got {root!r}")
     endpoint = config.aws.s3_endpoint
     files = s3fs.S3FileSystem(
-        endpoint_url=endpoint, client_kwargs={"region_name": config.aws.region} if config.aws.region else {}
+        endpoint_url=endpoint,
+        client_kwargs={"region_name": config.aws.region} if config.aws.region else {},
+        # s3fs tries five times by itself: with botocore's five a store that is down took a minute to say so.
+        config_kwargs={
+            "connect_timeout": _S3_CONNECT_S,
+            "read_timeout": _S3_REQUEST_S,
+            "retries": {"mode": "standard", "total_max_attempts": 2},
+        },
     )
     data = pafs.S3FileSystem(
         region=config.aws.region,

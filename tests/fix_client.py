@@ -110,7 +110,8 @@ def server_process(client_config: config.Config) -> Iterator[ServerProcess]:
 def client_env(**more: str) -> dict[str, str]:
     """The environment of a process that imports the client and the server from this checkout, and knows no server."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ATHENA_FLIGHT_")}
-    return {**kept, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'clients' / 'python'}", **more}
+    here = (str(ROOT), str(ROOT / "clients" / "python"), os.environ.get("PYTHONPATH", ""))
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, here)), **more}
 
 
 def wait_until(true: Callable[[], bool], timeout_s: float = 10) -> None:

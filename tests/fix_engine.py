@@ -15,7 +15,7 @@ from sqlglot import exp
 from flight_server.config import DuckDB
 from flight_server.engines.duckdb import DuckDBEngine, DuckDBExecution
 from flight_server.plan import dialect
-from flight_server.plan.planner import qualified
+from flight_server.plan.qualify import qualified
 
 Run = Callable[[str], list[tuple[Any, ...]]]
 

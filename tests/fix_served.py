@@ -54,13 +54,13 @@ class Lab:
     engines: dict[EngineName, Engine]
     pipeline: Pipeline
 
-    def plan(self, name: str, engine: str = "athena", as_of: str | None = None, **params: object) -> Plan:
+    def plan(self, name: str, engine: str = "athena", as_of: str | None = None, **params: Any) -> Plan:
         return self.pipeline.plan(Request(name, params, as_of=as_of, engine=engine), ANONYMOUS)
 
     def start(self, plan: Plan) -> Answer:
         return self.pipeline.answer(plan)
 
-    def ask(self, name: str, engine: str = "athena", **params: object) -> pa.Table:
+    def ask(self, name: str, engine: str = "athena", **params: Any) -> pa.Table:
         """All rows, with the contract's schema."""
         return self.collect(self.plan(name, engine, **params))
 
@@ -77,22 +77,26 @@ class Lab:
         self.catalog.close()
 
 
-def settings(aws: LocalAws, datasets: Path, **sections: dict[str, Any]) -> config.Config:
+def endpoints(aws: LocalAws) -> dict[str, Any]:
+    return {
+        "region": aws.store.region,
+        "athena_endpoint": aws.athena_endpoint,
+        "glue_endpoint": aws.glue_endpoint,
+        "s3_endpoint": aws.s3_endpoint,
+    }
+
+
+def settings(local: LocalAws, datasets: Path, **sections: dict[str, Any]) -> config.Config:
     """Both engines over the local AWS, results under a prefix of their own. `sections` go over what is said here."""
     said: dict[str, dict[str, Any]] = {
         "server": {"port": 0, "engines": ("athena", "duckdb"), "ticket_secret": "s" * 32, "grace_s": 2.0},
         "datasets": {"directory": datasets},
-        "catalog": {"kind": "glue", "warehouse": aws.warehouse},
-        "aws": {
-            "region": aws.store.region,
-            "athena_endpoint": aws.athena_endpoint,
-            "glue_endpoint": aws.glue_endpoint,
-            "s3_endpoint": aws.s3_endpoint,
-        },
-        "athena": {"results": f"s3://{aws.bucket}/flight/{uuid.uuid4().hex[:8]}"},
+        "catalog": {"kind": "glue", "warehouse": local.warehouse},
+        "aws": endpoints(local),
+        "athena": {"results": f"s3://{local.bucket}/flight/{uuid.uuid4().hex[:8]}"},
     }
     merged = {name: {**said.get(name, {}), **sections.get(name, {})} for name in {*said, *sections}}
-    return config.load(**merged)
+    return config.load(None, **merged)
 
 
 def open_lab(found: config.Config) -> Lab:
@@ -110,6 +114,10 @@ class Labs:
     aws: LocalAws
     folder: Path
     opened: list[Lab] = field(default_factory=list)
+
+    @property
+    def endpoints(self) -> dict[str, Any]:
+        return endpoints(self.aws)
 
     def configure(self, datasets: Mapping[str, str], **sections: dict[str, Any]) -> config.Config:
         folder = self.folder / uuid.uuid4().hex[:8]

@@ -55,8 +55,7 @@ def answered(pipeline: Pipeline, asked: Plan) -> Iterator[Iterator[pa.RecordBatc
     with ExitStack() as stack:
         stack.callback(answer.execution.close)
         prefetch = Prefetch(answer.batches)
-        stack.callback(prefetch.close)
-        stack.callback(answer.execution.cancel)
+        stack.callback(prefetch.close, answer.execution.cancel)
         yield stream(
             prefetch,
             asked.dataset.schema,

@@ -25,6 +25,7 @@ _COMMANDS = {
     "explain": "run:explain",
     "run": "run:run",
     "datasets": "datasets:datasets",
+    "client": "client:app",
     "tables": "tables:app",
     "materialize": "materialize:materialize",
     "results": "results:app",
@@ -43,11 +44,13 @@ class _Group(TyperGroup):
             return None
         module, _, name = _COMMANDS[cmd_name].partition(":")
         found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-        if not isinstance(found, typer.Typer):
-            single = typer.Typer(add_completion=False)
-            single.command(cmd_name)(found)
-            found = single
-        command = typer.main.get_command(found)
+        alone = typer.Typer(add_completion=False)
+        if isinstance(found, typer.Typer):
+            # Through a parent, or every group would have the options that install completion.
+            alone.add_typer(found, name=cmd_name)
+            return typer.main.get_group(alone).commands[cmd_name]
+        alone.command(cmd_name)(found)
+        command = typer.main.get_command(alone)
         command.name = cmd_name
         return command
 

@@ -24,7 +24,7 @@ from flight_server.tables.materialize import materialize as fill
 
 
 def materialize(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Dataset with a [materialize] table and query.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Dataset with a \\[materialize] table and query.")],
     force: Annotated[bool, typer.Option("--force", help="Fill the table even when it is up to date.")] = False,
     config: ConfigFile = None,
 ) -> None:

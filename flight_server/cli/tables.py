@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Box
 
+from flight_server.cli import maintain
 from flight_server.config import Config
 from flight_server.config import load as load_config
 from flight_server.errors import SetupError, TableError, nearest
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from flight_server.tables.facts import Facts
     from flight_server.tables.load import Loaded
 
-app = typer.Typer(no_args_is_help=True, help="Create, load, list and show the Iceberg tables.")
+app = typer.Typer(no_args_is_help=True, help="Create, load, list, show and look after the Iceberg tables.")
+app.command()(maintain.optimize)
+app.command()(maintain.expire)
 
 ConfigFile = Annotated[
     Path | None,

@@ -119,5 +119,5 @@ def _sort_key(tree: exp.Query, term: exp.Ordered) -> SortKey:
     if isinstance(key, exp.Literal) and key.is_int and 0 < int(key.name) <= len(tree.selects):
         name = tree.selects[int(key.name) - 1].alias_or_name
     else:
-        name = next((item.alias_or_name for item in tree.selects if item.unalias() == key), name)
+        name = next((item.alias_or_name for item in tree.selects if item.unalias() == key), name) or key.sql("athena")
     return SortKey(name, bool(term.args.get("desc")), bool(term.args.get("nulls_first")))

@@ -8,6 +8,7 @@ settings can no longer be changed: the second wall behind `plan/allowed.py`.
 from __future__ import annotations
 
 import importlib
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
 
 # Load order matters: iceberg needs avro for its manifests, and both read through httpfs for s3:// warehouses.
 _EXTENSIONS = ("icu", "httpfs", "avro", "iceberg")
+# Pause between two interrupts of a query that is being cancelled.
+_INTERRUPT_S = 0.02
 
 
 class DuckDBEngine:
@@ -29,9 +32,12 @@ class DuckDBEngine:
     name: EngineName = "duckdb"
 
     def __init__(self, settings: Settings, warehouses: tuple[str, ...], s3: Mapping[str, str] | None = None) -> None:
+        # Not the working directory, which is DuckDB's own choice and may be read-only or a repository.
+        self._spill = tempfile.TemporaryDirectory(prefix="athena-flight-spill-", ignore_cleanup_errors=True)
         self._connection = duckdb.connect(
             ":memory:",
             config={
+                "temp_directory": self._spill.name,
                 "threads": settings.threads,
                 "memory_limit": settings.memory,
                 "max_temp_directory_size": settings.temp_bytes_max,
@@ -70,6 +76,7 @@ class DuckDBEngine:
 
     def close(self) -> None:
         self._connection.close()
+        self._spill.cleanup()
 
 
 class DuckDBExecution:
@@ -104,24 +111,23 @@ class DuckDBExecution:
         except duckdb.Error as error:
             raise EngineFailed(f"DuckDB: {_reason(error)}") from error
         except (pa.ArrowException, OSError) as error:
-            # Errors inside a running Arrow stream arrive as Arrow's, or as an OSError, DuckDB's text within.
+            # Errors inside a running Arrow stream arrive as Arrow's, DuckDB's text within; most as its IOError.
             if self._cancelled.is_set():
                 raise Cancelled("cancelled", "the query was stopped") from None
             raise EngineFailed(f"DuckDB: {_reason(error)}") from error
 
     def cancel(self) -> None:
+        """Stop the query and wait until DuckDB has let go of it, which takes milliseconds."""
         self._cancelled.set()
-        self._cursor.interrupt()
+        # DuckDB forgets an interrupt that comes just before a query or a fetch starts: repeat it until it is heard.
+        while not self._in_use.acquire(timeout=_INTERRUPT_S):
+            self._cursor.interrupt()
+        self._in_use.release()
 
     def close(self) -> None:
         self.cancel()
-        # An interrupt between two vectors is seen at once; one that comes before the query starts is lost: repeat it.
-        while not self._in_use.acquire(timeout=0.02):
-            self._cursor.interrupt()
-        try:
+        with self._in_use:
             self._cursor.close()
-        finally:
-            self._in_use.release()
 
     @property
     def stats(self) -> ExecutionStats:

@@ -7,6 +7,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from sqlglot import exp
@@ -71,15 +72,15 @@ class Planner:
         """
         pinned = self._pin(dataset, as_of, snapshots)
         pins = {name: table.pin for name, table in pinned.items()}
-        held = {name: each for name, each in policies.holding(in_force, caller).items() if name in pins}
+        held = _held(in_force, caller, pins)
         # Everything that the plan is made from: what is left out here would be served stale, or to the wrong caller.
-        guard = policies.key(in_force, held, caller)
+        guard = policies.guard(in_force, held, caller)
         key = (dataset.digest, tuple(values.items()), engine, bounds, tuple(pins.values()), guard)
         with self._lock:
             if key in self._plans:
                 self._plans.move_to_end(key)
                 return self._plans[key]
-        plan = self._made(dataset, values, engine, bounds, pinned, held, caller)
+        plan = replace(self._made(dataset, values, engine, bounds, pinned, held, caller), guard=guard)
         with self._lock:
             self._plans[key] = plan
             while len(self._plans) > _PLANS_MAX:
@@ -98,6 +99,11 @@ class Planner:
         """Of each column of `database.table`: whether it may be null, and its doc."""
         fields = self._tables.pin(table).schema.fields
         return {field.name.lower(): (not field.required, field.doc or "") for field in fields}
+
+    def guard(self, plan: Plan, in_force: Policies, caller: Caller) -> str:
+        """What `plan.guard` would be under these policies for this caller."""
+        held = _held(in_force, caller, {pin.table: pin for pin in plan.pins})
+        return policies.guard(in_force, held, caller)
 
     def policy_problems(self, in_force: Policies) -> list[DatasetError]:
         """What is wrong with policies, held against the tables as they are now."""
@@ -197,6 +203,11 @@ class Planner:
 
 def _schemas(pinned: Mapping[str, PinnedTable]) -> Schemas:
     return {name: sql_schema(table.schema) for name, table in pinned.items()}
+
+
+def _held(in_force: Policies, caller: Caller, pins: Mapping[str, TablePin]) -> dict[str, policies.TablePolicies]:
+    """The policies that hold for the caller over the tables of a plan."""
+    return {name: each for name, each in policies.holding(in_force, caller).items() if name in pins}
 
 
 def _over(bounds: Bounds, estimate: Estimate) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ column admits no rows.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -106,14 +107,15 @@ def holding(policies: Policies, caller: Caller) -> dict[str, TablePolicies]:
     return found
 
 
-def key(policies: Policies, held: Mapping[str, TablePolicies], caller: Caller) -> str:
-    """What a plan under the policies `held` depends on: their text, which of them hold, and the claims they name."""
+def guard(policies: Policies, held: Mapping[str, TablePolicies], caller: Caller) -> str:
+    """Digest of what a plan under the policies `held` depends on: their text, which hold, and the claims they name."""
     if not held:
         return ""
     each = [policy for table in held.values() for policy in table.all]
     # As text, for to Python 1, 1.0 and True are equal, and to SQL they are not.
     claims = {name: repr(claim_of(caller, name)) for policy in each for name in policy.claims}
-    return repr((policies.digest, [policy.name for policy in each], sorted(claims.items())))
+    found = repr((policies.digest, [policy.name for policy in each], sorted(claims.items())))
+    return hashlib.sha256(found.encode(errors="surrogatepass")).hexdigest()
 
 
 def put_around_scans(
@@ -146,7 +148,7 @@ def _guarded(scan: exp.Table, policies: TablePolicies, columns: Columns, caller:
     query = exp.Select(expressions=items).from_(inner, copy=False)
     for each in policies.row_filters:
         found = bind_claims(_qualified(each.where, each.table, alias, columns), caller, columns)
-        query.where(exp.false() if found is None else exp.Paren(this=found), copy=False)
+        query.where(exp.false() if found is None else found, copy=False)
     outer = (scan.args.get("alias") or exp.TableAlias(this=alias)).copy()
     return exp.Subquery(this=query, alias=outer, joins=scan.args.get("joins"), laterals=scan.args.get("laterals"))
 

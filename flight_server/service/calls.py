@@ -187,7 +187,7 @@ class CallFactory(flight.ServerMiddlewareFactory):
             self._audit.check()
             _identify(call, self._authentication.identify(headers))
         except BaseException as error:  # noqa: BLE001 - the RPC wrapper's first third: nothing leaks from here either
-            refusal = wire(error, call)
+            refusal = wire(error, call, before_method=True)
             # Without a middleware there is no end of the call: it is told here.
             call.call_completed(None)
             raise refusal from None
@@ -228,23 +228,23 @@ def _identify(call: Call, identity: Identity) -> None:
         call.bearer = identity.bearer
 
 
-def wire(error: BaseException, call: Call) -> Exception:
+def wire(error: BaseException, call: Call, *, before_method: bool = False) -> Exception:
     """What the client gets for `error`; what the operator must know is logged, and the call's code noted."""
+    # Of pyarrow's methods only get_schema knows no Flight errors; middleware before it does.
+    get_schema = call.outcome.method == "GetSchema" and not before_method
     if isinstance(error, Error):
         call.outcome.code = error.code
         if isinstance(error, ServerError):
             log.error("request_failed", code=error.code, message=error.message, dataset=call.outcome.dataset)
         elif notes := getattr(error, "__notes__", None):
             log.info("request_refused", code=error.code, method=call.outcome.method, reason="; ".join(notes))
-        return status.to_wire(error, get_schema=call.outcome.method == "GetSchema")
+        return status.to_wire(error, get_schema=get_schema)
     # Nobody expected this: the client gets an id, the log what happened.
     incident = uuid.uuid4().hex[:12]
     call.outcome.code = "internal"
     log.error("internal_error", incident=incident, method=call.outcome.method, exc_info=error)
-    return status.to_wire(
-        ServerError("internal", f"the server failed; its log has the incident {incident}"),
-        get_schema=call.outcome.method == "GetSchema",
-    )
+    message = f"the server failed; its log has the incident {incident}"
+    return status.to_wire(ServerError("internal", message), get_schema=get_schema)
 
 
 _METHODS = {

@@ -100,18 +100,18 @@ class Tickets:
         return base64.urlsafe_b64encode(digest).rstrip(b"=")
 
 
+def check_size(body: bytes, bytes_max: int) -> None:
+    """Raise InvalidRequest (bad-request) for more bytes than are read from a client."""
+    if len(body) > bytes_max:
+        raise InvalidRequest("bad-request", f"the request has {len(body):,} bytes; at most {bytes_max:,} are read")
+
+
 def _decimal(value: object) -> object:
     """A number that a request in JSON form had: as a float where that has all its digits, else as text."""
     if isinstance(value, Decimal):
         number = float(value)
         return number if math.isfinite(number) and Decimal(repr(number)) == value else str(value)
     raise TypeError(f"{type(value).__name__} is no JSON value")
-
-
-def check_size(body: bytes, bytes_max: int) -> None:
-    """Raise InvalidRequest (bad-request) for more bytes than are read from a client."""
-    if len(body) > bytes_max:
-        raise InvalidRequest("bad-request", f"the request has {len(body):,} bytes; at most {bytes_max:,} are read")
 
 
 def decode_ticket(ticket: bytes, tickets: Tickets, bytes_max: int) -> Request:

@@ -237,8 +237,7 @@ class FlightService(flight.FlightServerBase):
         plan, outcome = answer.plan, call.outcome
         prefetch = Prefetch(answer.batches)
         # Runs before the execution is closed: last registered, first released; so it is told to stop first.
-        call.on_end(prefetch.close)
-        call.on_end(answer.execution.cancel)
+        call.on_end(lambda: prefetch.close(answer.execution.cancel))
         try:
             for batch in stream(
                 prefetch,

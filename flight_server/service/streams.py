@@ -63,12 +63,16 @@ class Prefetch:
             since = self._working_since
             return self._worked_s + (time.monotonic() - since if since is not None else 0.0)
 
-    def close(self) -> None:
-        """Ask the thread to end and wait for it. The engine must have been cancelled, or this waits for its batch."""
+    def close(self, cancel: Callable[[], None] | None = None) -> None:
+        """Ask the thread to end and wait for it. `cancel` stops the engine; without it this waits for its batch."""
         with self._changed:
             self._closed = True
             self._ready.clear()
             self._changed.notify_all()
+        # Again and again: an engine that is only about to start its query does not hear it the first time.
+        while cancel is not None and self._thread.is_alive():
+            cancel()
+            self._thread.join(_POLL_S)
         self._thread.join()
 
     def _run(self) -> None:

@@ -109,8 +109,8 @@ class Submissions:
     def finished(self, query_id: object, caller: Caller) -> Submission:
         """A query that succeeded. Raises what it failed with, Cancelled, or InvalidRequest while it runs."""
         found = self.get(query_id, caller)
-        if found.caller != caller and self._pipeline.replan(found.plan, caller).fingerprint != found.plan.fingerprint:
-            # The same name with other roles or claims than at `submit`: row policies may hide what was kept.
+        if not self._pipeline.sees(found.plan, caller):
+            # Other roles or claims than at `submit`, or other policies: they may hide what was kept.
             raise NotFound("unknown-query", f"query {found.id} was submitted with other rights; submit it again")
         if found.error is not None:
             raise found.error
@@ -193,8 +193,7 @@ class Submissions:
                 query.kept.finish()
             return True
         finally:
-            answer.execution.cancel()
-            prefetch.close()
+            prefetch.close(answer.execution.cancel)
             answer.execution.close()
             query.stats = answer.execution.stats
 

@@ -135,7 +135,7 @@ def write(
     """Write `batches` as data files in the table's partitions; none has fewer than one row."""
     numbers, write_id = itertools.count(), uuid.uuid4()
     written: list[DataFile] = []
-    for chunk in _chunks(batches, schema, chunk_bytes):
+    for chunk in chunks(batches, schema, chunk_bytes):
         written += _dataframe_to_data_files(table.metadata, chunk, files, write_id, numbers)
     return written
 
@@ -166,7 +166,8 @@ def _rows(source: Source, schema: pa.Schema, path: Path, progress: Progress | No
                 progress(source.done(), rows)
 
 
-def _chunks(batches: Iterable[pa.RecordBatch], schema: pa.Schema, chunk_bytes: int) -> Iterator[pa.Table]:
+def chunks(batches: Iterable[pa.RecordBatch], schema: pa.Schema, chunk_bytes: int) -> Iterator[pa.Table]:
+    """The rows of `batches` in tables of about `chunk_bytes`, none empty."""
     held: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:

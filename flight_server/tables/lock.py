@@ -77,9 +77,6 @@ class Held:
             raise TableError(f"the lock {self._place.uri} was taken over by another process: this one stops")
         self._version = version
 
-    def release(self) -> None:
-        self._place.remove(self._version)
-
 
 @contextmanager
 def held(
@@ -95,14 +92,16 @@ def held(
     false. Raises TableError, saying who holds it, when it cannot be had; it is not waited for.
     """
     holder = Holder(uuid.uuid4().hex, f"{socket.gethostname()} process {os.getpid()}", work, time.time())
-    with translated(f"lock {place.uri}"):
-        version = place.create(holder) or _taken_over(place, holder, age_s, has_ended, say)
-    lock = Held(place, holder, version)
     try:
-        yield lock
+        with translated(f"lock {place.uri}"):
+            version = place.create(holder) or _taken_over(place, holder, age_s, has_ended, say)
+        yield Held(place, holder, version)
     finally:
         with translated(f"release the lock {place.uri}"):
-            lock.release()
+            found = place.read()
+            # By its owner: an interrupt can come between a write and the knowledge of its version.
+            if found is not None and found[0].owner == holder.owner:
+                place.remove(found[1])
 
 
 def is_stale(holder: Holder, age_s: float, has_ended: Callable[[str], bool]) -> bool:

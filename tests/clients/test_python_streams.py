@@ -7,6 +7,7 @@ import itertools
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,6 +187,48 @@ def test_a_dropped_reader_stops_the_query(db: Connection, client_server: Server)
     del reader
     gc.collect()
     wait_until(lambda: client_server.flight.calls.count == before)
+
+
+def test_a_server_that_says_nothing_hears_at_once_that_nobody_reads() -> None:
+    heard = threading.Event()
+
+    def silent(context: flight.ServerCallContext) -> Iterator[pa.RecordBatch]:
+        yield numbers(1)
+        while not context.is_cancelled():
+            time.sleep(0.01)
+        heard.set()
+
+    with Peer(silent) as peer:
+        batches = iter(ask(peer))
+        assert next(batches).num_rows == 1
+        started = time.monotonic()
+        batches.close()  # type: ignore[attr-defined]
+        assert heard.wait(2)
+        assert time.monotonic() - started < 2
+
+
+def test_a_program_that_survives_ctrl_c_has_stopped_its_query(url: str, client_server: Server) -> None:
+    script = (
+        "import sys, flight_client\n"
+        "query = flight_client.connect(sys.argv[1]).slow_count()\n"
+        "print('asking', flush=True)\n"
+        "try: query.arrow()\n"
+        "except KeyboardInterrupt: print('stopped', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    before = client_server.flight.calls.count
+    command = [sys.executable, "-c", script, url]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=client_env()
+    ) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "asking\n"
+        wait_until(lambda: client_server.flight.calls.count > before)
+        time.sleep(0.3)
+        client.send_signal(signal.SIGINT)
+        assert client.stdout.readline() == "stopped\n"
+        wait_until(lambda: client_server.flight.calls.count == before)
+        assert client.poll() is None
 
 
 def test_leaving_a_loop_stops_the_query(db: Connection, client_server: Server) -> None:

@@ -62,6 +62,15 @@ def test_cancel_stops_the_query(db: Connection, client_server: Server) -> None:
     assert all(db.daily_prices(**ASKED).submit().wait(10).state == "SUCCEEDED" for _ in range(3))
 
 
+def test_cancel_at_any_moment_of_the_start_stops_it(db: Connection, client_server: Server) -> None:
+    for delay_ms in range(0, 60, 4):
+        submission = db.slow_count().submit()
+        time.sleep(delay_ms / 1000)
+        assert submission.cancel().state == "CANCELLED"
+    # A runner whose engine went on would leave this one in the line.
+    assert db.daily_prices(**ASKED).submit().wait(10).state == "SUCCEEDED"
+
+
 def test_more_than_the_runners_wait_in_line(db: Connection) -> None:
     many = [db.slow_count().submit() for _ in range(3)]
     try:

@@ -276,7 +276,7 @@ def test_a_server_that_is_not_there_says_so(adbc_connect: Connect) -> None:
 
 
 def test_pandas_reads_sql(adbc_connection: Any) -> None:
-    import pandas as pd  # noqa: TID253
+    import pandas as pd
 
     frame = pd.read_sql(f"SELECT trade_date, close FROM {AAPL}", adbc_connection)
     assert list(frame.columns) == ["trade_date", "close"]

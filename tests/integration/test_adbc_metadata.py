@@ -155,7 +155,9 @@ def guarded(serve_session: Serve, tmp_path_factory: pytest.TempPathFactory) -> C
     (folder / "users.toml").write_text("\n".join(users).replace("'", '"'))
     (folder / "sql").mkdir()
     (folder / "sql" / "secret.sql").write_text(SECRET)
-    (folder / "sql" / "open.sql").write_text(SECRET.replace('[access]\n-- roles = ["analyst"]', "").replace("-- \n", ""))
+    (folder / "sql" / "open.sql").write_text(
+        SECRET.replace('[access]\n-- roles = ["analyst"]', "").replace("-- \n", "")
+    )
     (folder / "sql" / "policies.toml").write_text(MASK)
     passwords: Path = folder / "users.toml"
     server = serve_session(folder / "sql", auth={"passwords": passwords}, sql={"ad_hoc_roles": ["analyst"]})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.errors import EngineFailed, Unavailable
 from tests.fakes.athena import AWS_RATES
 from tests.fakes.aws import LocalAws
@@ -73,7 +75,9 @@ def test_a_full_queue_is_busy(labs: Labs, aws: LocalAws) -> None:
     first = in_background(list, answers[0].batches)
     until(lambda: count["started"] == 1)
     second = in_background(list, answers[1].batches)
-    until(lambda: lab.engines["athena"].queued == 1)  # type: ignore[attr-defined]
+    engine = lab.engines["athena"]
+    assert isinstance(engine, AthenaEngine)
+    until(lambda: engine.queued == 1)
     with pytest.raises(Unavailable, match="waiting for Athena") as caught:
         list(answers[2].batches)
     assert caught.value.code == "busy"
@@ -152,12 +156,16 @@ def test_a_query_that_somebody_else_stops_is_run_again_but_not_forever(lab: Lab,
     asked = in_background(lambda: lab.ask("ids", first=5))
     client = aws.client("athena")
     for number in range(1, 4):
-        until(lambda number=number: count["started"] == number and aws.athena.state()["running"] == 1)
+        until(partial(_runs, aws, count, number))
         running = [e["id"] for e in aws.athena.state()["executions"] if e["state"] == "RUNNING"]
         client.stop_query_execution(QueryExecutionId=running[0])
     with pytest.raises(EngineFailed, match="cancelled"):
         asked.get()
     assert count["started"] == 3
+
+
+def _runs(aws: LocalAws, count: Count, number: int) -> bool:
+    return count["started"] == number and aws.athena.state()["running"] == 1
 
 
 def test_a_query_that_goes_back_to_the_queue_is_waited_for(lab: Lab, aws: LocalAws) -> None:

@@ -111,6 +111,16 @@ def test_a_result_that_breaks_off_leaves_what_was_there(form: export.Format, tmp
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text("old")
+    with path.open() as opened:
+        export.to_file(path, "csv", SCHEMA, _batches(1))
+        # Who has the old file open goes on reading it, and never sees a mixture.
+        assert opened.read() == "old"
+    assert path.read_text().startswith('"x"\n0\n1\n')
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet", "arrow"])
 def test_memory_does_not_grow_with_the_result(form: export.Format, tmp_path: Path) -> None:
     allocated: list[int] = []

@@ -207,9 +207,10 @@ def test_what_a_result_of_a_newer_server_owns_is_no_orphan(replicas: Replicas) -
 
 def test_a_store_that_cannot_be_reached_says_so(replicas: Replicas) -> None:
     store = replicas.store("http://127.0.0.1:9")
-    for use in (lambda: store.find(FINGERPRINT), lambda: store.discard(FINGERPRINT, "x"), lambda: store.forget("x")):
-        with pytest.raises(EngineFailed, match="the result store cannot be used"):
-            use()
+    with pytest.raises(EngineFailed, match="the result store cannot be used"):
+        store.find(FINGERPRINT)
+    with pytest.raises(EngineFailed, match="the result store cannot be used"):
+        store.discard(FINGERPRINT, "x")
     with pytest.raises(EngineFailed, match="the result store cannot be used"):
         list(store.orphans(0))
 

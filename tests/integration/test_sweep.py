@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -163,3 +164,12 @@ def test_without_a_result_prefix_there_is_nothing_to_sweep(tmp_path: Path, capsy
         main(["results", "sweep", "--config", str(tmp_path / "empty.toml")])
     assert ended.value.code == 1
     assert "setting 'athena.results'" in capsys.readouterr().err
+
+
+def test_the_life_cycle_rule_is_taken_by_s3(aws: LocalAws) -> None:
+    rule = json.loads((Path(__file__).parents[2] / "deploy" / "results-lifecycle.json").read_text())
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="ruled")
+    s3.put_bucket_lifecycle_configuration(Bucket="ruled", LifecycleConfiguration=rule)
+    kept = s3.get_bucket_lifecycle_configuration(Bucket="ruled")["Rules"]
+    assert [(each["ID"], each["Expiration"]["Days"]) for each in kept] == [("athena-flight-results", 30)]

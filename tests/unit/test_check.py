@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from flight_server.authoring.check import check
-from flight_server.server import load_datasets
+from flight_server.config import Config
+from flight_server.errors import DatasetError
+from flight_server.server import build, load_datasets
 
 SQL = Path(__file__).parents[2] / "sql"
 Edit = Callable[..., Path]
@@ -127,13 +129,15 @@ def test_policies_are_held_against_the_tables(folder: Path) -> None:
     assert check(folder) == []
 
 
-def test_a_server_refuses_at_start_what_the_text_alone_tells(folder: Path, edit: Edit) -> None:
+def test_a_server_refuses_at_start_what_the_text_alone_tells(folder: Path, folder_config: Config, edit: Edit) -> None:
     assert load_datasets(folder)[1] == []
     edit("closes.sql", ("p.shares\n", "uuid() AS shares\n"), ("p.close <= :most", "NOT p.close <= :most"))
     found = [str(error) for error in load_datasets(folder)[1]]
     assert len(found) == 2
     assert ":21:24: uuid changes from call to call" in found[0]
     assert ":26:22: the optional parameter :most stands under NOT" in found[1]
+    with pytest.raises(DatasetError, match="uuid changes"):
+        build(folder_config)
 
 
 MATERIALIZE = '--\n-- [materialize]\n-- table = "market.stocks"\n-- query = "fill/fill.sql"\n-- ///'

@@ -82,6 +82,7 @@ QUERY = [
     ("SELECT p.day, p.close", "SELECT p.day, p.close, p.close", "SELECT", "two result columns named 'close'"),
     ("ORDER BY p.day", "ORDER BY p.day DESC", "ORDER BY", "sorted = [day] and the query's ORDER BY is day desc"),
     ("ORDER BY p.day", "ORDER BY p.day NULLS FIRST", "ORDER BY", "ORDER BY is day nulls first"),
+    ("ORDER BY p.day", "ORDER BY p.day + 1", "ORDER BY", "the query's ORDER BY is p.day + 1"),
     ("ORDER BY p.day\n", "\n", "SELECT", "the query's ORDER BY is nothing"),
 ]
 

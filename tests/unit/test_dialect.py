@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flight_server.model import TablePin
 from flight_server.plan import dialect
-from flight_server.plan.planner import qualified
+from flight_server.plan.qualify import qualified
 from tests.fix_datasets import with_columns
 from tests.fix_engine import Run, tree
 

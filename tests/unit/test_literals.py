@@ -18,7 +18,7 @@ from flight_server.datasets.types import param_type
 from flight_server.model import Parameter, TablePin, Value
 from flight_server.plan import bind, dialect
 from flight_server.plan.literals import literal
-from flight_server.plan.planner import qualified
+from flight_server.plan.qualify import qualified
 from tests.fix_datasets import with_columns
 from tests.fix_engine import Run, tree
 

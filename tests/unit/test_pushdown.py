@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from sqlglot import exp
 
 from flight_server.plan import allowed, pushdown
-from flight_server.plan.planner import qualified
-from flight_server.plan.qualify import sql_schema
+from flight_server.plan.qualify import qualified, sql_schema
 from tests.fix_engine import tree
 from tests.fix_two_tables import SCHEMA, STRINGS, TwoTables
 

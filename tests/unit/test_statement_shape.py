@@ -142,9 +142,7 @@ def test_order_is_said_by_columns_that_are_there(types: ResultTypes, sql: str, o
         ("WITH c AS (SELECT max(close) AS m FROM p(?)) SELECT * FROM c WHERE m >= (?)", ["string", "float32"]),
     ],
 )  # fmt: skip
-def test_parameters_have_the_types_of_what_they_stand_beside(
-    types: ResultTypes, sql: str, expected: list[str]
-) -> None:
+def test_parameters_have_the_types_of_what_they_stand_beside(types: ResultTypes, sql: str, expected: list[str]) -> None:
     assert [str(kind) for kind in of(types, sql).parameters] == expected
 
 

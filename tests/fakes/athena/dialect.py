@@ -119,7 +119,8 @@ def _rewrite(node: exp.Expr, source: Callable[[exp.Table], str], rows: Rows) -> 
             return _type(node)
         case exp.Cast():
             return _cast(node)
-        case exp.Column() if node.args.get("db"):
+        # Four parts without the catalog's name are a field of a field: table.column.field.field.
+        case exp.Column() if node.args.get("db") and node.catalog.lower() in ("", "awsdatacatalog"):
             return exp.Column(this=node.this.copy(), table=node.args["table"].copy())
         case exp.Select() if _nested(node) and node.args.get("order") and not _limited(node):
             # Trino drops the ORDER BY of a subquery, which then comes in any order.

@@ -289,6 +289,16 @@ def _delete(job: Run) -> None:
     out.columns = [AthenaType("bigint").info("rows")]
 
 
+def _optimize(job: Run) -> None:
+    """One file for each partition; the reading is billed. Athena keeps files that are large enough, this does not."""
+    assert job.statement.table is not None
+    entry = job.catalog.find(job.statement.table, job.database)
+    if not entry.iceberg:
+        raise QueryFailed("NOT_SUPPORTED", "line 1:1: OPTIMIZE is only supported for Iceberg tables")
+    job.outcome.scanned = writes.optimize(job.catalog, entry)
+    _lines(job, [], [])
+
+
 def _explain(job: Run) -> None:
     answer = _answer(job)
     job.outcome.scanned = 0
@@ -355,6 +365,7 @@ _HANDLERS: dict[str, Callable[[Run], None]] = {
     "CREATE_TABLE_AS_SELECT": _ctas,
     "INSERT": _insert,
     "DELETE": _delete,
+    "OPTIMIZE": _optimize,
     "EXPLAIN": _explain,
     "SHOW": _show,
     "DESCRIBE": _show,

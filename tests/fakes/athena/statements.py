@@ -123,6 +123,8 @@ def _plain(text: str, word: str) -> Statement:
         case exp.Create(kind="SCHEMA" | "DATABASE"):
             return Statement("DDL", "CREATE_DATABASE", tree, tree.this, lenient=bool(tree.args.get("exists")))
         case exp.Command():
+            if found := re.fullmatch(r"OPTIMIZE\s+(\S+)\s+REWRITE\s+DATA\s+USING\s+BIN_PACK", text, re.I):
+                return Statement("DML", "OPTIMIZE", table=exp.to_table(found[1], dialect="trino"))
             if word in ("OPTIMIZE", "VACUUM", "PREPARE", "EXECUTE", "DEALLOCATE", "MSCK", "ANALYZE", "CALL", "ALTER"):
                 return Statement("DDL", word, tree)
             raise SyntaxProblem(f"line 1:1: mismatched input {word!r}. Expecting: 'SELECT', 'WITH', 'UNLOAD', …")

@@ -165,6 +165,15 @@ def delete(engine: Engine, entry: Entry, node: exp.Table, where: exp.Expr | None
     return matched, scanned
 
 
+def optimize(catalog: Catalog, entry: Entry) -> int:
+    """Write the rows of an Iceberg table again. Returns the bytes read."""
+    table = catalog.iceberg.load_table((entry.database, entry.name))
+    scanned = sum(task.file.file_size_in_bytes for task in table.scan().plan_files())
+    if scanned:
+        _commit(lambda: table.overwrite(table.scan().to_arrow()))
+    return scanned
+
+
 def _scalar(answer: Answer) -> tuple[int, int]:
     value = next(answer.batches()).column(0)[0].as_py()
     answer.close()

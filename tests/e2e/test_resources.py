@@ -1,0 +1,268 @@
+"""Whatever a client does, the server keeps nothing of it: no running query, no thread, no open file, no place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import grpc
+import psutil
+import pyarrow as pa
+import pyarrow.flight as flight
+import pytest
+
+from flight_server.server import Server
+from tests.fix_server import ASKED, Serve, connect, dataset, raw, ticket
+
+_CROSS = """FROM market_data.us_stocks_price AS a CROSS JOIN market_data.us_stocks_price AS b
+CROSS JOIN market_data.us_stocks_price AS c"""
+FILES = {
+    # Some 10^12 rows, of which the first come at once.
+    "stream": dataset(f"SELECT CAST(a.meta_id AS BIGINT) + b.meta_id AS x {_CROSS}"),
+    # No batch for minutes.
+    "silent": dataset(f"SELECT COUNT(*) AS x {_CROSS} WHERE a.close < b.close + c.close"),
+    "sorted": dataset(f"SELECT ROW_NUMBER() OVER (ORDER BY a.close * b.close * c.close) AS x {_CROSS}"),
+    "brief": dataset(f"SELECT COUNT(*) AS x {_CROSS} WHERE a.close < b.close + c.close", limits='timeout = "1s"'),
+    "broken": dataset(f"SELECT CAST(IF(a.close < 30 AND b.close < 30, 'x', '1') AS BIGINT) AS x {_CROSS}"),
+}
+QUERIES = ["stream", "silent", "sorted"]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a process holds: threads of queries, files and sockets, places for calls, and whether it computes."""
+
+    threads: list[str]
+    files: int
+    places: int
+
+    @classmethod
+    def by(cls, server: Server) -> Held:
+        names = sorted(thread.name for thread in threading.enumerate() if thread.name == "engine")
+        return cls(names, len(psutil.Process().open_files()), server.flight.calls.count)
+
+
+@pytest.fixture(scope="module")
+def server(serve_session: Serve, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    folder = tmp_path_factory.mktemp("heavy")
+    for name, text in FILES.items():
+        (folder / f"{name}.sql").write_text(text)
+    # Small, so that sorting more than fits is not what is measured.
+    return serve_session(folder, server={"heartbeat_s": 0.2}, duckdb={"memory": "1GB"})
+
+
+@pytest.fixture
+def quiet(server: Server) -> Iterator[Held]:
+    """What the server holds before a test; after it, within a second, it holds the same and computes nothing."""
+    raw(server, "DoGet", ticket(b"nothing"))
+    settle(server)
+    before = Held.by(server)
+    assert before.threads == []
+    yield before
+    deadline = time.monotonic() + 1
+    while Held.by(server) != before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert Held.by(server) == before
+    assert idle()
+
+
+def settle(server: Server) -> None:
+    deadline = time.monotonic() + 5
+    while server.flight.calls.count and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def idle() -> bool:
+    """Whether this process uses next to no CPU for a fifth of a second: no query runs."""
+    before = time.process_time()
+    time.sleep(0.2)
+    return time.process_time() - before < 0.05
+
+
+def started(server: Server, count: int = 1) -> None:
+    """Wait until `count` queries run."""
+    deadline = time.monotonic() + 5
+    while sum(t.name == "engine" for t in threading.enumerate()) < count and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert server.flight.calls.count >= count
+    # Into the query, past its planning.
+    time.sleep(0.15)
+
+
+def rows_of(reader: flight.FlightStreamReader, batches: int) -> None:
+    """Read until so many batches with rows have come."""
+    while batches:
+        batches -= bool(reader.read_chunk().data.num_rows)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_client_that_cancels_leaves_nothing(server: Server, quiet: Held, name: str) -> None:
+    with connect(server) as client:
+        reader = client.do_get(flight.Ticket(name.encode()))
+        started(server)
+        if name == "stream":
+            rows_of(reader, 3)
+        reader.cancel()
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_client_that_disconnects_leaves_nothing(server: Server, quiet: Held, name: str) -> None:
+    client = connect(server)
+    reader = client.do_get(flight.Ticket(name.encode()))
+    started(server)
+    if name == "stream":
+        rows_of(reader, 2)
+    del reader
+    client.close()
+    del client
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_client_whose_time_is_up_leaves_nothing(server: Server, quiet: Held, name: str) -> None:
+    with connect(server) as client:
+        reader = client.do_get(flight.Ticket(name.encode()), flight.FlightCallOptions(timeout=0.5))
+        with pytest.raises(flight.FlightTimedOutError):
+            while True:
+                reader.read_chunk()
+                time.sleep(0.01)
+
+
+CLIENT = """
+import sys
+import pyarrow.flight as flight
+reader = flight.connect(f"grpc://localhost:{sys.argv[1]}").do_get(flight.Ticket(sys.argv[2].encode()))
+print("first", reader.read_chunk().data.num_rows, flush=True)
+import time
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_client_that_is_killed_leaves_nothing(server: Server, quiet: Held, name: str) -> None:
+    arguments = [sys.executable, "-c", CLIENT, str(server.port), name]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        # A heartbeat is a chunk too: the silent ones have begun when it comes.
+        assert process.stdout.readline().startswith("first")
+        started(server)
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def test_a_client_that_never_reads_leaves_nothing(server: Server, quiet: Held) -> None:
+    client = connect(server)
+    reader = client.do_get(flight.Ticket(b"stream"))
+    started(server)
+    assert not server.flight.calls.draining
+    del reader
+    client.close()
+
+
+def test_clients_that_cancel_at_any_moment_leave_nothing(server: Server, quiet: Held) -> None:
+    with connect(server) as client:
+        for number in range(40):
+            reader = client.do_get(flight.Ticket(QUERIES[number % 3].encode()))
+            time.sleep(0.002 * (number % 20))
+            reader.cancel()
+        settle(server)
+
+
+def test_many_clients_that_leave_at_once_leave_nothing(server: Server, quiet: Held) -> None:
+    clients = [connect(server) for _ in range(6)]
+    readers = [client.do_get(flight.Ticket(QUERIES[n % 3].encode())) for n, client in enumerate(clients)]
+    started(server, 6)
+    for reader in readers:
+        reader.cancel()
+    for client in clients:
+        client.close()
+
+
+def test_requests_that_fail_leave_nothing(server: Server, quiet: Held) -> None:
+    for body in (b"nothing", b"stream?x=1", b"\xff", b"{", b"aft1.x.y", b"broken"):
+        assert raw(server, "DoGet", ticket(body)).code != grpc.StatusCode.OK
+
+
+def test_an_engine_that_fails_mid_stream_says_why(server: Server, quiet: Held) -> None:
+    reply = raw(server, "DoGet", ticket(b"broken"), timeout_s=30)
+    assert reply.code == grpc.StatusCode.INTERNAL
+    assert reply.details.startswith("[engine-failed] DuckDB: Conversion Error: Could not convert string 'x' to INT64")
+
+
+def test_a_query_that_takes_too_long_is_stopped_in_time(server: Server, quiet: Held) -> None:
+    began = time.monotonic()
+    reply = raw(server, "DoGet", ticket(b"brief"))
+    assert 1 <= time.monotonic() - began < 2
+    assert reply.code == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert reply.details.startswith("[timeout] the query took longer than 1 s and was stopped")
+
+
+def test_the_other_calls_go_on(server: Server, quiet: Held, demo_server: Server) -> None:
+    with connect(server) as client, connect(demo_server) as other:
+        silent = client.do_get(flight.Ticket(b"silent"))
+        started(server)
+        began = time.monotonic()
+        assert other.do_get(flight.Ticket(ASKED)).read_all().num_rows == 19
+        assert [each.type for each in client.list_actions()][:1]
+        assert time.monotonic() - began < 3
+        silent.cancel()
+
+
+def test_a_silent_query_is_heard_of(server: Server, quiet: Held) -> None:
+    with connect(server) as client:
+        reader = client.do_get(flight.Ticket(b"silent"))
+        began = time.monotonic()
+        beats = [reader.read_chunk().data for _ in range(4)]
+        assert [beat.num_rows for beat in beats] == [0, 0, 0, 0]
+        assert beats[0].schema.equals(reader.schema)
+        assert 0.6 <= time.monotonic() - began < 2
+        reader.cancel()
+
+
+def test_a_client_with_keepalive_lives_through_a_silent_query(server: Server, quiet: Held) -> None:
+    options = [("GRPC_ARG_KEEPALIVE_TIME_MS", 300), ("GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS", 1)]
+    options += [("grpc.keepalive_time_ms", 300), ("grpc.http2.max_pings_without_data", 0)]
+    with flight.connect(f"grpc://localhost:{server.port}", generic_options=options) as client:
+        reader = client.do_get(flight.Ticket(b"silent"))
+        began = time.monotonic()
+        beats = 0
+        while time.monotonic() - began < 3:
+            beats += reader.read_chunk().data.num_rows == 0
+        assert beats >= 10
+        reader.cancel()
+
+
+def test_cancelling_a_finished_call_changes_nothing(server: Server, quiet: Held, demo_server: Server) -> None:
+    with connect(demo_server) as client:
+        reader = client.do_get(flight.Ticket(ASKED))
+        table = reader.read_all()
+        reader.cancel()
+        assert client.do_get(flight.Ticket(ASKED)).read_all().equals(table)
+
+
+def test_a_stopped_server_has_no_threads_left(serve: Serve) -> None:
+    before = {thread.ident for thread in threading.enumerate()}
+
+    def left() -> set[str]:
+        # gRPC's own threads are remembered as Dummy-n for as long as the process lives.
+        others = (thread for thread in threading.enumerate() if thread.ident not in before)
+        return {thread.name for thread in others if not thread.name.startswith("Dummy-")}
+
+    server = serve()
+    assert raw(server, "DoGet", ticket(ASKED)).code == grpc.StatusCode.OK
+    server.stop(0)
+    assert wait(left) == set()
+    with pytest.raises(pa.ArrowException):
+        connect(server).do_get(flight.Ticket(ASKED))
+
+
+def wait(left: Callable[[], set[str]], seconds: float = 2) -> set[str]:
+    """What is still left when nothing is, or the time is up."""
+    deadline = time.monotonic() + seconds
+    while left() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return left()
