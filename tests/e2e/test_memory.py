@@ -35,7 +35,10 @@ def process(demo_config: config.Config, datasets: Write) -> Iterator[tuple[psuti
     catalog = demo_config.catalog
     arguments = [catalog.uri, catalog.warehouse, str(datasets(large=LARGE))]
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.e2e.serving", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.e2e.serving", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as running:
         assert running.stdout is not None
         yield psutil.Process(running.pid), int(running.stdout.readline())

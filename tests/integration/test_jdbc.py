@@ -158,9 +158,7 @@ def test_a_prepared_statement_is_run_again(answers: dict[str, Any], sql_client: 
 def test_two_results_are_open_at_once(answers: dict[str, Any], sql_client: flight.FlightClient) -> None:
     expected = rows(sql_client, descriptor("CommandStatementQuery", query=f"SELECT * FROM {AAPL}"))
     days, closes = expected["trade_date"].to_pylist(), expected["close"].to_pylist()[:5]
-    assert answers["two"] == [
-        [day.isoformat(), closes[i] if i < len(closes) else None] for i, day in enumerate(days)
-    ]
+    assert answers["two"] == [[day.isoformat(), closes[i] if i < len(closes) else None] for i, day in enumerate(days)]
 
 
 def test_errors_have_their_codes(answers: dict[str, Any]) -> None:
