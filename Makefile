@@ -17,7 +17,7 @@ else
   INSTALL = $(BIN)/python -m pip install -q
 endif
 
-.PHONY: help demo test lint bench soak local-aws clean
+.PHONY: help demo test test-aws lint bench soak local-aws clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -26,8 +26,11 @@ help: ## show the targets
 demo: $(VENV)/demo.stamp ## build the demo tables, serve them, show an example (ARGS=--once to stop after it)
 	@$(BIN)/athena-flight demo $(ARGS)
 
-test: $(VENV)/dev.stamp ## run every test but the long ones (ARGS="-k name" to choose)
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+test: $(VENV)/dev.stamp ## run the tests, but those on the local AWS and the long ones (ARGS="-k name" to choose)
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not soak and not aws" $(ARGS)
+
+test-aws: $(VENV)/dev.stamp ## run the tests of the Athena engine, on a local S3, Glue and Athena
+	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "aws and not soak" $(ARGS)
 
 lint: $(VENV)/dev.stamp ## style, types and layers
 	@$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,23 +114,34 @@ def build(config: Config) -> Server:
     _check_exposure(config, authentication.required)
     audit = Audit(config.audit.file)
     _check_port(config.server.host, config.server.port)
-    catalog = open_catalog(config)
-    engines = build_engines(config, catalog)
-    pipeline = build_pipeline(config, catalog, engines, found)
-    for error in pipeline.policy_problems(found):
-        raise error
-    location = f"{_scheme(config)}://{config.server.host}:{config.server.port}"
-    tickets = Tickets(key, config.server.ticket_ttl_s)
-    service = FlightService(location, pipeline, config, tickets, authentication, audit)
-    http = HttpListener(
-        build_app(build_checks(config, pipeline, engines, catalog), lambda: service.calls.draining),
-        config.server.host,
-        # Whoever asks for any free port is not after the well-known one here.
-        0 if config.server.port == 0 and "http_port" not in config.server.model_fields_set else config.server.http_port,
-    )
+    with ExitStack() as undo:
+        catalog = undo.enter_context(closing(open_catalog(config)))
+        engines = build_engines(config, catalog)
+        for engine in engines.values():
+            undo.callback(engine.close)
+        pipeline = build_pipeline(config, catalog, engines, found)
+        for error in pipeline.policy_problems(found):
+            raise error
+        location = f"{_scheme(config)}://{config.server.host}:{config.server.port}"
+        tickets = Tickets(key, config.server.ticket_ttl_s)
+        service = FlightService(location, pipeline, config, tickets, authentication, audit)
+        undo.callback(service.shutdown)
+        http = HttpListener(
+            build_app(build_checks(config, pipeline, engines, catalog), lambda: service.calls.draining),
+            config.server.host,
+            _http_port(config),
+        )
+        # All stands: from here on `Server.stop` closes it.
+        undo.pop_all()
     metrics.CALLS_RUNNING.set_function(lambda: service.calls.count)
     metrics.DATASETS.set_function(lambda: len(pipeline.registry.datasets))
     return Server(config, pipeline, service, http, engines, catalog)
+
+
+def _http_port(config: Config) -> int:
+    """The configured port; whoever asks for any free Flight port is not after the well-known HTTP one."""
+    named = "http_port" in config.server.model_fields_set
+    return config.server.http_port if named or config.server.port != 0 else 0
 
 
 def _scheme(config: Config) -> str:

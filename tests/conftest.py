@@ -17,3 +17,14 @@ settings.load_profile("tests")
 
 # Tests read standard output; the log has its place on standard error, and only what is wrong is worth it there.
 telemetry.configure("console", "warning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the local AWS, which takes as long as all the rest: `make test-aws` runs it, `make test` not."""
+    for item in items:
+        if "aws_session" in getattr(item, "fixturenames", ()) or item.path.name in _OWN_AWS:
+            item.add_marker(pytest.mark.aws)
+
+
+# These start one of their own.
+_OWN_AWS = ("test_local_aws_command.py",)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def url_of(port: int, **options: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def jdbc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jdbc]:
+def jdbc(tmp_path_factory: pytest.TempPathFactory) -> Jdbc:
     """The compiled program with its driver. Skips without a JDK and Maven, but for CI=true, where it fails."""
     missing = [tool for tool in ("javac", "java", "mvn") if shutil.which(tool) is None]
     if missing:

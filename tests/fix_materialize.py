@@ -19,7 +19,7 @@ from flight_server import server
 from flight_server.authoring import local
 from flight_server.config import Config
 from flight_server.engines.athena.engine import AthenaEngine
-from flight_server.model import ANONYMOUS, Engine, Request
+from flight_server.model import ANONYMOUS, Engine, EngineName, Request
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import Tables
 from flight_server.server import build_engines
@@ -144,7 +144,7 @@ class Depot:
         found = pa.table({"day": pa.array(days, pa.date32()), "amount": pa.array(amounts, pa.float64())})
         self.table("raw.sales").append(found)
 
-    def fill(self, *, force: bool = False) -> Materialized:
+    def fill(self, name: EngineName = "athena", *, force: bool = False) -> Materialized:
         tables, engine = Tables(self.lab.catalog, locator(self.lab.catalog)), self.lab.engines["athena"]
         assert isinstance(engine, AthenaEngine)
         return materialize(
@@ -152,7 +152,7 @@ class Depot:
             self.lab.catalog,
             tables,
             Planner(tables, self.lab.config.cost),
-            engine,
+            self.lab.engines[name],
             lambda name: lock.held(self.place(name), f"materialize {name}", 0.0, engine.has_ended),
             force=force,
         )

@@ -36,8 +36,11 @@ def materialize(
     Example: athena-flight materialize daily_portfolio_value
     """
     # Stopped by a scheduler, it stops its query and releases its lock as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _interrupt)
-    done = _materialize(load(config), name, force)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        done = _materialize(load(config), name, force)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if done.filled is None:
         print(f"{done.table}\tup to date")
         return

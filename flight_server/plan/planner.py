@@ -186,7 +186,12 @@ class Planner:
         self, dataset: Dataset, as_of: datetime | None, snapshots: Mapping[str, int | None] | None
     ) -> dict[str, PinnedTable]:
         names = sorted({allowed.table_name(node) for node in allowed.tables(dataset.tree)})
-        return {name: self._tables.pin(name, as_of, (snapshots or {}).get(name)) for name in names}
+        pinned = {name: self._tables.pin(name, as_of, (snapshots or {}).get(name)) for name in names}
+        for name, snapshot in (snapshots or {}).items():
+            # No snapshot is one too: that of a table before its first commit, which cannot be read any more.
+            if snapshot is None and name in pinned and pinned[name].pin.snapshot_id is not None:
+                raise InvalidRequest("expired-ticket", f"{name} was empty when the ticket was issued; ask again")
+        return pinned
 
     def _qualified(self, dataset: Dataset, pinned: Mapping[str, PinnedTable]) -> exp.Query:
         key = (dataset.digest, tuple((name, table.pin.schema_id) for name, table in pinned.items()))

@@ -11,6 +11,16 @@ import structlog
 log: structlog.stdlib.BoundLogger = structlog.get_logger("athena_flight")
 
 
+class _StandardError:
+    """Standard error as it is when a line is written: one that was replaced or closed since must fail no call."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def configure(form: Literal["console", "json"], level: str) -> None:
     """Send log lines to standard error in the configured format. Called once, by the command that starts."""
     renderer: structlog.typing.Processor = (
@@ -27,6 +37,6 @@ def configure(form: Literal["console", "json"], level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_StandardError()),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )

@@ -1,4 +1,4 @@
-"""A server in a process of its own: `python -m tests.e2e.serving URI WAREHOUSE DATASETS`. Ends with its standard input."""
+"""A server in its own process: `python -m tests.e2e.serving URI WAREHOUSE DATASETS`. Ends with its standard input."""
 
 from __future__ import annotations
 

@@ -125,6 +125,10 @@ def test_rows_and_types_are_those_of_pyarrow(
 ) -> None:
     expected = rows(sql_client, descriptor("CommandStatementQuery", query=sql))
     found = answers[f"query {sql}"]
+    if not found["rows"]:
+        # The driver (18.3.0) describes every column of an empty result twice (apache/arrow-java#44).
+        assert found["columns"][len(expected.schema) :] == found["columns"][: len(expected.schema)]
+        found["columns"] = found["columns"][: len(expected.schema)]
     assert [column[0] for column in found["columns"]] == expected.schema.names
     assert [column[1] for column in found["columns"]] == [NAMES[kind] for kind in expected.schema.types]
     assert found["rows"] == [[shown(value) for value in row.values()] for row in expected.to_pylist()]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,16 +17,22 @@ from flight_server.config import Config
 from flight_server.plan.scan import PUBLISHED
 from flight_server.tables.expire import remove, unreferenced
 from tests.fix_materialize import FEBRUARY, JANUARY, MARCH, Depot
+from tests.waiting import until
 
 Command = Callable[..., tuple[int, list[str], str]]
 OLD = [(JANUARY, 3.0), (FEBRUARY, 4.0)]
 
 
 @pytest.fixture
-def command(depot: Depot, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    file = tmp_path / f"{uuid.uuid4().hex}.toml"
-    file.write_text(as_toml(depot.lab.config))
+def file(depot: Depot, tmp_path: Path) -> Path:
+    """The settings as a file."""
+    path = tmp_path / f"{uuid.uuid4().hex}.toml"
+    path.write_text(as_toml(depot.lab.config))
+    return path
 
+
+@pytest.fixture
+def command(file: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     def run(*words: str) -> tuple[int, list[str], str]:
         with pytest.raises(SystemExit) as ended:
             main([*words, "--config", str(file)])
@@ -107,3 +116,22 @@ def keys(depot: Depot) -> set[str]:
     bucket, _, prefix = depot.table().location().removeprefix("s3://").partition("/")
     found = depot.aws.client("s3").list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/").get("Contents", [])
     return {f"{bucket}/{entry['Key']}" for entry in found if not entry["Key"].endswith(".metadata.json")}
+
+
+def test_a_terminated_run_stops_its_query_and_releases_its_lock(depot: Depot, file: Path) -> None:
+    depot.aws.faults.update({"running_s": 60})
+    place, words = depot.place(f"made{depot.suffix}.totals"), ["materialize", "totals", "--config", str(file)]
+    process = subprocess.Popen([sys.executable, "-m", "flight_server", *words], stderr=subprocess.PIPE, text=True)
+    try:
+        until(lambda: (found := place.read()) is not None and found[0].query_id)
+        found = place.read()
+        assert found is not None
+        process.terminate()
+        assert process.communicate(timeout=60)[1].strip() in ("", "Aborted.")
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode not in (0, -signal.SIGTERM)
+    assert place.read() is None
+    ended = {"id": found[0].query_id, "state": "CANCELLED"}
+    until(lambda: ended in [{"id": e["id"], "state": e["state"]} for e in depot.aws.athena.state()["executions"]])

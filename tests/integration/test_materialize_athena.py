@@ -226,3 +226,15 @@ def test_an_interrupt_stops_the_query_and_releases_the_lock(depot: Depot) -> Non
     assert depot.aws.athena.state()["executions"][-1]["state"] == "CANCELLED"
     assert depot.read("duckdb") == OLD
     assert depot.place(f"made{depot.suffix}.totals").read() is None
+
+
+def test_the_embedded_engine_fills_tables_in_s3_and_either_knows_what_the_other_did(depot: Depot) -> None:
+    assert depot.fill("duckdb").filled is not None
+    assert (depot.started(), depot.read(), depot.read("duckdb")) == ([], OLD, OLD)
+    assert depot.fill("athena").filled is None
+    depot.sell((MARCH, 7.0))
+    assert depot.fill("athena").filled is not None
+    assert depot.fill("duckdb").filled is None
+    depot.sell((MARCH, 1.0))
+    assert depot.fill("duckdb").filled is not None
+    assert depot.read() == depot.read("duckdb") == [*OLD, (MARCH, 8.0)]

@@ -139,7 +139,8 @@ def test_a_schema_needs_no_parameters(client: flight.FlightClient) -> None:
 def test_the_actions_say_what_they_take(client: flight.FlightClient) -> None:
     listed = {each.type: each.description for each in client.list_actions()}
     assert {"describe", "explain"} <= set(listed)
-    assert all("Body:" in text for text in listed.values())
+    # Those of Flight and Flight SQL have their bodies from the specification.
+    assert all("Body:" in text or text.startswith("Flight") for text in listed.values())
 
 
 def test_describe_gives_the_contract(client: flight.FlightClient) -> None:

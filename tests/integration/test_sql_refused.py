@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -132,7 +131,7 @@ def test_on_duckdb_in_every_encoding(sql_client: flight.FlightClient, sql_server
 
 
 @pytest.fixture
-def on_athena(labs: Labs) -> Iterator[tuple[Labs, Counting]]:
+def on_athena(labs: Labs) -> tuple[Labs, Counting]:
     lab = labs.open({"ids": IDS}, sql={"ad_hoc_roles": ("*",)})
     return labs, count(lab.engines)
 
