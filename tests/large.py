@@ -18,7 +18,6 @@ import psutil
 import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.parquet as pq
-from pyarrow import fs as pafs
 
 from flight_server import server
 from flight_server.model import StoredResult
@@ -58,6 +57,10 @@ _SCHEMA = pa.schema(
 Rows = npt.NDArray[np.int64]
 
 
+def numbers(start: int, count: int) -> Rows:
+    return np.arange(start, start + count, dtype=np.int64)
+
+
 def columns(rows: Rows) -> list[pa.Array]:
     """The values of the given rows."""
     return [
@@ -84,7 +87,7 @@ def store(aws: LocalAws, lab: Lab, rows: int, parts: int) -> StoredResult:
     try:
         with ThreadPoolExecutor(2) as pool:
             for start in range(0, rows, _CHUNK):
-                chunk = np.arange(start, min(start + _CHUNK, rows), dtype=np.int64)
+                chunk = numbers(start, min(_CHUNK, rows - start))
                 part_of = dice.integers(parts, size=len(chunk))
                 list(pool.map(lambda p: _append(writers[p], chunk[part_of == p]), range(parts)))  # noqa: B023
     finally:
@@ -120,7 +123,7 @@ def read_and_check(address: str, pause_s: float = 0.0) -> Reading:
     with flight.connect(address) as client:
         for batch in _batches(client):
             found.first_s = found.first_s or time.monotonic() - began
-            expected = columns(np.arange(found.rows, found.rows + batch.num_rows, dtype=np.int64))
+            expected = columns(numbers(found.rows, batch.num_rows))
             for column, want in zip(batch.columns, expected, strict=True):
                 assert column.equals(want), f"rows from {found.rows} differ"
             found.rows += batch.num_rows
@@ -158,13 +161,3 @@ class Memory:
     def _sample(self) -> None:
         while not self._stop.wait(0.02):
             self.most = max(self.most, self.process.memory_info().rss)
-
-
-def fastest_read(files: pafs.FileSystem, paths: list[str]) -> float:
-    """Seconds to fetch the objects whole, one after another."""
-    began = time.monotonic()
-    for path in paths:
-        with files.open_input_stream(path) as stream:
-            while stream.read(8 << 20):
-                pass
-    return time.monotonic() - began
