@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def test_sql_gives_rows(cursor: Any, sql: str) -> None:
 def test_python_prints_what_the_page_says(sql_server: Counted) -> None:
     names: dict[str, Any] = {}
     printed = 0
-    for (kind, code), (_, expected) in zip(BLOCKS, BLOCKS[1:], strict=False):
+    for (kind, code), (_, expected) in itertools.pairwise(BLOCKS):
         if kind == "python":
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
