@@ -73,6 +73,13 @@ public final class Questions {
         return leave(parts[1]);
       case "cancel":
         return cancel(parts[1]);
+      case "timed":
+        return timed(parts[1], Integer.parseInt(parts[2]));
+      case "batch":
+        try (PreparedStatement statement = connection.prepareStatement(parts[1])) {
+          statement.addBatch();
+          return statement.executeBatch();
+        }
       case "getters":
         return getters(connection.getMetaData());
       default:
@@ -150,6 +157,8 @@ public final class Questions {
         case "boolean" -> statement.setBoolean(at, Boolean.parseBoolean(pair[1]));
         case "date" -> statement.setDate(at, Date.valueOf(pair[1]));
         case "timestamp" -> statement.setTimestamp(at, Timestamp.valueOf(pair[1]));
+        case "ints" -> statement.setArray(
+            at, connection.createArrayOf("INTEGER", Arrays.stream(pair[1].split(",")).map(Integer::valueOf).toArray()));
         default -> throw new IllegalArgumentException(pair[0]);
       }
     }
@@ -211,6 +220,14 @@ public final class Questions {
     }
   }
 
+  /** Run with a time limit of the driver's. */
+  private static Object timed(String sql, int seconds) throws SQLException {
+    try (Statement statement = connection.createStatement()) {
+      statement.setQueryTimeout(seconds);
+      return table(statement.executeQuery(sql));
+    }
+  }
+
   /** All getters without arguments, by name; those that fail as their error. */
   private static Object getters(DatabaseMetaData data) {
     Map<String, Object> found = new TreeMap<>();
@@ -253,7 +270,7 @@ public final class Questions {
   }
 
   private static Object value(ResultSet rows, int column) throws SQLException {
-    // The driver has no getObject for these (tried: 18.3.0).
+    // 18.3.0 has no getObject for these; 17.0.0 has, and 19.0.0 has it again (apache/arrow-java#818).
     boolean zoned = rows.getMetaData().getColumnType(column) == Types.TIMESTAMP_WITH_TIMEZONE;
     Object found = zoned ? rows.getTimestamp(column) : rows.getObject(column);
     if (rows.wasNull() != (found == null)) {
