@@ -32,7 +32,8 @@ class Jdbc:
 
     def ask(self, url: str, questions: Sequence[Sequence[str]]) -> list[Any]:
         """The answers; the first one is that of opening `url`, which is left out."""
-        lines = ["\t".join(question).replace("\n", " ") for question in [["open", url], *questions]]
+        # A line is a question; ends of lines within one travel as Unicode's own sign for them.
+        lines = ["\t".join(question).replace("\n", "\u2028") for question in [["open", url], *questions]]
         done = subprocess.run(
             ["java", *_FLAGS, "-cp", self._classpath, "Questions"],
             input="\n".join(lines) + "\n",

@@ -160,8 +160,11 @@ def _resolve(table: exp.Table, calls: list[Call]) -> None:
         if is_call:
             raise _refused(f"there is no function {table.db[:40]}.{name[:40]}() to read from")
         return
+    arguments = tuple(inner.expressions) if is_call else ()
+    for argument in arguments:
+        allowed.check_argument(argument)
     alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(name, quoted=True))
-    calls.append(Call(name, tuple(inner.expressions) if is_call else ()))
+    calls.append(Call(name, arguments))
     table.set("this", exp.to_identifier(f"c{len(calls) - 1}", quoted=True))
     table.set("db", exp.to_identifier(_STAND_INS, quoted=True))
     table.set("alias", alias)

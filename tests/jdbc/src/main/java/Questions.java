@@ -38,7 +38,7 @@ public final class Questions {
     for (String line = in.readLine(); line != null; line = in.readLine()) {
       String answer;
       try {
-        answer = json(answer(line.split("\t", -1)));
+        answer = json(answer(line.replace('\u2028', '\n').split("\t", -1)));
       } catch (SQLException | RuntimeException error) {
         answer = json(Map.of("error", messages(error), "kind", error.getClass().getSimpleName()));
       }
