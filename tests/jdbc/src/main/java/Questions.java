@@ -193,30 +193,24 @@ public final class Questions {
   }
 
   /** Cancel from another thread while rows are read; answers what the reader met. */
-  private static Object cancel(String sql) throws SQLException {
+  private static Object cancel(String sql) {
+    long count = 0;
     try (Statement statement = connection.createStatement(); ResultSet rows = statement.executeQuery(sql)) {
       Thread other = new Thread(() -> {
         try {
-          Thread.sleep(300);
           statement.cancel();
-        } catch (SQLException | InterruptedException error) {
+        } catch (SQLException error) {
           throw new IllegalStateException(error);
         }
       });
-      other.start();
-      long count = 0;
-      String met = "end";
-      try {
-        while (rows.next()) {
-          count++;
+      while (rows.next()) {
+        if (++count == 1) {
+          other.start();
         }
-      } catch (SQLException error) {
-        met = "stopped";
       }
-      other.join();
-      return Map.of("rows", count, "met", met);
-    } catch (InterruptedException error) {
-      throw new IllegalStateException(error);
+      return "read to the end";
+    } catch (SQLException | RuntimeException error) {
+      return count > 0 ? "stopped" : "failed: " + messages(error);
     }
   }
 
