@@ -48,6 +48,13 @@ class Jdbc:
         assert answers[0] == "open", answers[0]
         return answers[1:]
 
+    def run(self, source: Path) -> str:
+        """What a program of one file, with a main method, prints."""
+        command = ["java", *_FLAGS, "-cp", self._classpath, str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_RUN_S, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
 
 JdbcWith = Callable[[str], Jdbc]
 
