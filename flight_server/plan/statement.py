@@ -53,12 +53,8 @@ class Statement:
     parameters: int
     # Whether it is `SELECT * FROM <one dataset>` and nothing else.
     whole: bool
-
-    @property
-    def tables(self) -> tuple[str, ...]:
-        """The catalog's tables that it names itself, as database.table."""
-        found = {allowed.table_name(node) for node in allowed.tables(self.tree) if stand_in(node) is None}
-        return tuple(sorted(found))
+    # The catalog's tables that it names itself, as database.table.
+    tables: tuple[str, ...]
 
 
 def parse(text: str) -> Statement:
@@ -84,7 +80,8 @@ def parse(text: str) -> Statement:
     for table in list(tree.find_all(exp.Table)):
         _resolve(table, calls)
     allowed.check(tree)
-    return Statement(text, tree, tuple(calls), parameters, _is_whole(tree))
+    tables = {allowed.table_name(node) for node in allowed.tables(tree) if stand_in(node) is None}
+    return Statement(text, tree, tuple(calls), parameters, _is_whole(tree), tuple(sorted(tables)))
 
 
 def stand_in(node: exp.Table) -> int | None:
