@@ -85,7 +85,7 @@ class Server:
         log.info("stopped")
 
     def reload(self) -> list[DatasetError]:
-        """Read datasets, policies, tokens, passwords and certificate names again, and go on in a new audit file.
+        """Read datasets, policies, tokens, passwords and certificate names again.
 
         All or nothing: with any error everything stays as it was. TLS certificates are read at start only.
         """
@@ -99,7 +99,6 @@ class Server:
             # One assignment for datasets and policies: no request sees the one without the other.
             self.pipeline.registry = found
             self.flight.authentication.identities = callers
-            self.flight.audit.reopen()
         return errors
 
 
@@ -112,7 +111,7 @@ def build(config: Config) -> Server:
     key = secret.get_secret_value().encode() if secret else secrets.token_bytes(32)
     authentication = Authentication(config, key)
     _check_exposure(config, authentication.required)
-    audit = Audit(config.audit.file)
+    audit = Audit(config.audit)
     _check_port(config.server.host, config.server.port)
     with ExitStack() as undo:
         catalog = undo.enter_context(closing(open_catalog(config)))

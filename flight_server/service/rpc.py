@@ -228,7 +228,7 @@ class FlightService(flight.FlightServerBase):
     def _plan(self, context: flight.ServerCallContext, request: Request) -> Plan:
         caller = caller_of(context)
         outcome = _call(context).outcome
-        outcome.dataset, outcome.params = request.dataset[:80] or SQL, calls.digest(request.params)
+        outcome.dataset, outcome.params = request.dataset[:80] or SQL, _digest(request)
         plan = self._pipeline.plan(request, caller)
         _name(outcome, plan)
         return plan
@@ -289,8 +289,14 @@ def _name(outcome: calls.Outcome, plan: Plan) -> None:
     """Say in a call's log line, audit line and metrics what is answered."""
     outcome.dataset = outcome.known = plan.dataset.name
     outcome.fingerprint, outcome.engine, outcome.cache = plan.fingerprint, plan.engine, plan.cache
-    outcome.params = calls.digest({name: to_json(value) for name, value in plan.params.items()})
+    values = {name: to_json(value) for name, value in plan.params.items()}
+    outcome.params = _digest(plan.statement) if plan.statement else calls.digest(values)
     outcome.policies = tuple(each.name for each in plan.policies)
+
+
+def _digest(request: Request) -> str:
+    """The hash of what was asked: of a statement, its text is a part."""
+    return calls.digest(request.params if request.sql is None else {"sql": request.sql, "params": request.params})
 
 
 def _account(outcome: calls.Outcome, answer: Answer) -> None:
