@@ -17,7 +17,7 @@ from flight_server.config import Config
 from flight_server.datasets.describe import contract_json
 from flight_server.errors import InvalidRequest, Unsupported, nearest
 from flight_server.model import Dataset, Plan, Request, plan_json, to_json
-from flight_server.pipeline import Answer, Pipeline
+from flight_server.pipeline import ENGINE_ROLE, Answer, Pipeline
 from flight_server.service import calls, descriptors, tls
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication
@@ -271,7 +271,9 @@ class FlightService(flight.FlightServerBase):
 
     def _explain(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
         plan = self._plan(context, descriptors.decode(body, self._body_max))
-        return {**plan_json(plan), "sql": plan.bound_sql, "row_filters": [asdict(each) for each in plan.policies]}
+        # What a policy says, constants and all, is for those who run the server.
+        sql = plan.bound_sql if ENGINE_ROLE in caller_of(context).roles else plan.asked_sql
+        return {**plan_json(plan), "sql": sql, "row_filters": [asdict(each) for each in plan.policies]}
 
     @staticmethod
     def _listed(dataset: Dataset) -> flight.FlightInfo:
