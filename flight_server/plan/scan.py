@@ -108,6 +108,9 @@ class Tables:
             if table is None:
                 # It may have moved since it was located: remembered under where it was found.
                 table = self._catalog.load_table(name)
+            if ".".join(table.name()) != name:
+                # A catalog that folds names in a way of its own must not lead to a table past its policies.
+                raise NoSuchTableError(name)
         except NoSuchTableError:
             raise ServerError("internal", f"the table {name} is not in the catalog") from None
         with self._lock:

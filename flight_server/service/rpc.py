@@ -202,7 +202,7 @@ class FlightService(flight.FlightServerBase):
             query = self.submissions.cancel(query_id, caller)
             return json.dumps({"id": query.id, "state": query.state}).encode()
         if what == "status":
-            return json.dumps(self.submissions.get(query_id, caller).status()).encode()
+            return json.dumps(self.submissions.seen(query_id, caller).status()).encode()
         query = self.submissions.finished(query_id, caller)
         _name(_call(context).outcome, query.plan)
         asked = flight.FlightDescriptor.for_path(query.plan.dataset.name)

@@ -10,10 +10,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+from pyiceberg.typedef import Identifier
 
 from flight_server.errors import DatasetError, EngineFailed, InvalidRequest, ServerError
 from flight_server.model import ANONYMOUS, Caller, Claim, Estimate, Request
-from flight_server.tables.catalog import find_table, open_catalog
+from flight_server.plan.scan import Tables
+from flight_server.tables.catalog import NAME, find_table, open_catalog
+from flight_server.tables.locate import locator
 from tests.fix_identity import NAV, POLICIES, Desk, Lake
 
 ALICE = Caller("alice", frozenset({"pm"}), {"portfolios": (1, 2)})
@@ -356,6 +361,24 @@ def test_a_policy_that_no_longer_fits_its_table_fails_closed(lake_copy: Lake) ->
 def test_a_scan_with_more_to_it_than_a_name_is_refused(desk: Desk) -> None:
     with pytest.raises((InvalidRequest, DatasetError)):
         desk.ask("SELECT n.port_id FROM p.nav FOR VERSION AS OF 1 AS n", "port_id int32", ALICE)
+
+
+class Folding(SqlCatalog):
+    """A catalog for which n with a tilde is an n, as one can be that folds names by rules of its own."""
+
+    def load_table(self, identifier: str | Identifier) -> Table:
+        return super().load_table(str(identifier).replace("ñ", "n"))
+
+
+def test_a_name_that_only_the_catalog_takes_for_a_tables_is_no_way_around_its_policies(policed: Lake) -> None:
+    catalog = policed.settings().catalog
+    with closing(Folding(NAME, uri=catalog.uri, warehouse=catalog.warehouse)) as folding:
+        tables = Tables(folding, locator(folding))
+        assert tables.pin("p.nav").pin.table == "p.nav"
+        by_catalog = Tables(folding, lambda name: folding.load_table(name).metadata_location)
+        assert by_catalog.pin("p.nav").pin.table == "p.nav"
+        with pytest.raises(ServerError, match="not in the catalog"):
+            by_catalog.pin("p.ñav")
 
 
 def test_rows_written_later_are_filtered_by_the_same_plan_inputs(lake_copy: Lake) -> None:
