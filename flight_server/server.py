@@ -22,6 +22,7 @@ from pyiceberg.catalog import Catalog
 
 from flight_server.config import Config
 from flight_server.datasets import registry
+from flight_server.datasets.policies import FILE
 from flight_server.datasets.registry import Registry
 from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
@@ -90,6 +91,10 @@ class Server:
         All or nothing: with any error everything stays as it was. TLS certificates are read at start only.
         """
         found, errors = load_datasets(self.config.datasets.directory)
+        if self.pipeline.registry.policies.digest and not found.policies.digest and not errors:
+            # An editor that is just saving, or a copy that is not complete, must not open every row.
+            path = self.config.datasets.directory / FILE
+            errors.append(DatasetError(path, 0, 0, "the file is gone; to have no policies any more, leave it empty"))
         try:
             errors += self.pipeline.policy_problems(found)
             callers = identities.load(self.config.auth)

@@ -43,6 +43,19 @@ def test_a_reload_takes_policies_and_callers_together_or_nothing(lake_copy: Lake
         assert alice.listed() == {"nav"}
 
 
+def test_policies_that_have_gone_are_still_in_force(lake_copy: Lake) -> None:
+    with lake_copy.serve() as running, flight.connect(f"grpc://localhost:{running.port}") as client:
+        alice, policies = Client(client, STATIC["alice"]), lake_copy.folder / "sql" / "policies.toml"
+        policies.unlink()
+        assert [(error.path.name, "leave it empty" in error.message) for error in running.reload()] == [
+            ("policies.toml", True)
+        ]
+        assert alice.ports() == {1, 2}
+        policies.write_text("")
+        assert running.reload() == []
+        assert alice.ports() == {1, 2, 3, 4}
+
+
 def test_broken_policies_leave_no_datasets_to_serve_without_them(lake_copy: Lake) -> None:
     from flight_server.server import load_datasets
 
