@@ -134,7 +134,9 @@ class SharedQuery:
         settings: Athena,
     ) -> None:
         self.plan = plan
-        self.waiters = 0
+        # In the order in which they came, and who of them is billed, once it has ended.
+        self.waiters: list[object] = []
+        self.payer: object | None = None
         self.done = threading.Event()
         self.abandoned = threading.Event()
         self.query_id = ""
