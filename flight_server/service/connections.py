@@ -8,6 +8,7 @@ said a word of HTTP/2 after 60 s, and one that acknowledges nothing after 20 s.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -47,18 +48,18 @@ def trim(port: int, most: int, keep: Collection[Peer]) -> int:
 def _connections(port: int) -> Iterator[tuple[Peer, socket.socket]]:
     """Connections to `port` by who is at the other end, about in the order of their age. Closes what it gives."""
     for number in sorted(_descriptors()):
-        try:
-            # A copy: gRPC may close its own meanwhile, and the number would be another's.
-            connection = socket.socket(fileno=os.dup(number))
-        except OSError:
-            continue
-        with connection:
+        with contextlib.ExitStack() as stack:
             try:
+                # A copy: gRPC may close its own meanwhile, and the number would be another's.
+                copy = os.dup(number)
+                stack.callback(os.close, copy)
+                connection = socket.socket(fileno=copy)
+                stack.callback(connection.detach)
                 if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getsockname()[1] == port:
                     host, other = connection.getpeername()[:2]
                     yield (_plain(host), other), connection
             except OSError:
-                # The one that listens has no peer, nor has one that was closed just now.
+                # No socket, or the one that listens, or one that was closed just now.
                 continue
 
 

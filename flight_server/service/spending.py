@@ -108,6 +108,6 @@ def _denied(caller: Caller, spent: float, limit: float, usd: float, today: date)
     tomorrow = today + timedelta(days=1)
     return Denied(
         "budget-spent",
-        f"{caller.name} has spent ${spent:.2f} of ${limit:.2f} today and this query would cost about ${usd:.4f}; "
+        f"{caller.name} has spent ${spent:.4f} of ${limit:.4f} today, and this query would cost about ${usd:.4f}; "
         f"ask for less, or again after {tomorrow.isoformat()}T00:00Z",
     )

@@ -127,12 +127,12 @@ class AthenaEngine:
             shared.payer = shared.waiters[0]
 
     def leave(self, shared: SharedQuery, waiter: object) -> bool:
-        """One waiter less; without any the query is stopped. Whether it was, after it had been started."""
+        """One waiter less; without any the query is stopped. Whether it was, and may have scanned something."""
         with self._lock:
             self._ending = {query for query in self._ending if not query.done.is_set()}
             self._bill(shared)
             shared.waiters.remove(waiter)
-            stopped = not shared.waiters and not shared.done.is_set() and bool(shared.query_id)
+            stopped = not shared.waiters and not shared.done.is_set() and shared.asked
             if not shared.waiters:
                 shared.abandoned.set()
                 self._ending.add(shared)
