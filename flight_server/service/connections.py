@@ -3,7 +3,7 @@
 A connection is found among this process's file descriptors by its two addresses and shut down as a socket. gRPC then
 sees what it sees when a client goes away, and ends every call of that connection, also one that waits in a write for a
 client that does not read, which nothing else can end. What gRPC does by itself: it closes a connection that has not
-said a word of HTTP/2 after 60 s, and one that acknowledges nothing after 20 s.
+said a word of HTTP/2 after 60 s, and within a minute one whose other end acknowledges nothing of what is sent.
 """
 
 from __future__ import annotations
