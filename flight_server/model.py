@@ -163,6 +163,7 @@ class Limits:
     max_rows: int | None = None
     max_cost_usd: float | None = None
     timeout_s: float | None = None
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,8 @@ class Bounds:
     batch_bytes: int
     scan_bytes: int | None = None
     cost_usd: float | None = None
+    # Of the result, as Arrow holds it.
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +373,8 @@ class ExecutionStats:
     query_id: str = ""
     scanned_bytes: int = 0
     usd: float = 0.0
+    # Stopped by us while it ran: what it had scanned until then is billed, and not in the figures.
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,6 +465,7 @@ def plan_json(plan: Plan) -> dict[str, object]:
         "estimate": {"files": plan.told.files, "bytes": plan.told.bytes, "usd": plan.told.usd},
         "limits": {
             "rows": bounds.rows,
+            "bytes": bounds.bytes,
             "timeout_s": bounds.timeout_s,
             "scan_bytes": bounds.scan_bytes,
             "cost_usd": bounds.cost_usd,

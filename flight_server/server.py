@@ -140,6 +140,9 @@ def build(config: Config) -> Server:
         # All stands: from here on `Server.stop` closes it.
         undo.pop_all()
     metrics.CALLS_RUNNING.set_function(lambda: service.calls.count)
+    metrics.CALLS_QUEUED.labels("call").set_function(lambda: service.calls.short.queued)
+    metrics.CALLS_QUEUED.labels("stream").set_function(lambda: service.calls.streams.queued)
+    metrics.STREAMS_UNREAD.set_function(lambda: sum(call.unread for call in service.calls.present()))
     metrics.DATASETS.set_function(lambda: len(pipeline.registry.datasets))
     return Server(config, pipeline, service, http, engines, catalog)
 
