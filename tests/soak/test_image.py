@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow.flight as flight
 import pytest
 
-from flight_server.config import Config
+from flight_server.config import Config, Server
 from tests.image import Image, build, possible
 from tests.processes import Process
 
@@ -51,7 +51,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory, demo_config: Config) -> str:
 @contextmanager
 def container(image: Image, config: Config, lake: str, **env: str) -> Iterator[tuple[Process, dict[str, str]]]:
     """The image's own command over the demo tables, on free ports, with nothing else set."""
-    ports = {f"ATHENA_FLIGHT_SERVER__{name}": str(_free_port()) for name in ("PORT", "HTTP_PORT")}
+    names = [name for name in Server.model_fields if name.endswith("port")]
+    ports = {f"ATHENA_FLIGHT_SERVER__{name.upper()}": str(_free_port()) for name in names}
     found = {"CATALOG__URI": config.catalog.uri, "CATALOG__WAREHOUSE": config.catalog.warehouse}
     settings = ports | {f"ATHENA_FLIGHT_{key}": value for key, value in (found | env).items()}
     command, *arguments = image.run(image.stage.command, lake, env=settings)
