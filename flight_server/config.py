@@ -134,6 +134,9 @@ class DuckDB(_Section):
     threads: int = Field(2, ge=1, description="Worker threads of all queries together; the cores of a small task.")
     memory: str = Field("2GB", description="Memory of all queries together, before DuckDB spills or refuses.")
     temp_bytes_max: str = Field("10GB", description="Disk that spilling may use.")
+    results_bytes_max: int = Field(
+        1_000_000_000, ge=0, description="Disk for results that are kept, least recently used out first; 0 keeps none."
+    )
 
 
 class Athena(_Section):

@@ -414,6 +414,8 @@ class Engine(Protocol):
     """What can run plans. `start` returns at once; the query runs when `batches` is first asked for."""
 
     name: EngineName
+    # Results for equal plans: not kept, kept here as long as there is room, or kept where any replica has them.
+    keeps: Literal["nothing", "here", "shared"]
 
     def start(self, plan: Plan) -> Execution: ...
 

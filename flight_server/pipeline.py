@@ -113,6 +113,10 @@ class Pipeline:
         """The stored result of an equal plan, whose rows and bytes are known before it runs."""
         return self._engines[plan.engine].stored(plan)
 
+    def lasting(self, plan: Plan) -> StoredResult | None:
+        """The same where it stays, whatever else is asked: a result that is kept here can be pushed out by others."""
+        return self.stored(plan) if self._engines[plan.engine].keeps == "shared" else None
+
     def answer(self, plan: Plan) -> Answer:
         """Start the plan's engine. The caller of this closes `Answer.execution`, whatever happens."""
         execution = self._engines[plan.engine].start(plan)
@@ -133,7 +137,7 @@ class Pipeline:
         return self._statements
 
     def _cached(self, plan: Plan) -> Literal["hit", "miss", "off"]:
-        if plan.engine == "duckdb" or plan.dataset.cache.mode == "off":
+        if self._engines[plan.engine].keeps == "nothing" or plan.dataset.cache.mode == "off":
             return "off"
         return "hit" if self.stored(plan) else "miss"
 

@@ -34,6 +34,7 @@ from flight_server.pipeline import Pipeline
 from flight_server.plan import check, policies
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import Tables
+from flight_server.results.local import LocalStore
 from flight_server.results.parts import Budget, PartReader
 from flight_server.results.store import Store
 from flight_server.service import tls
@@ -116,7 +117,8 @@ def build(config: Config) -> Server:
     _check_port(config.server.host, config.server.port)
     with ExitStack() as undo:
         catalog = undo.enter_context(closing(open_catalog(config)))
-        engines = build_engines(config, catalog)
+        kept = LocalStore(config.duckdb.results_bytes_max) if config.duckdb.results_bytes_max else None
+        engines = build_engines(config, catalog, kept)
         for engine in engines.values():
             undo.callback(engine.close)
         pipeline = build_pipeline(config, catalog, engines, found)
@@ -201,10 +203,10 @@ def _check_port(host: str, port: int) -> None:
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
 
 
-def build_engines(config: Config, catalog: Catalog) -> dict[EngineName, Engine]:
-    """The engines that the configuration asks for, the default one first."""
+def build_engines(config: Config, catalog: Catalog, kept: LocalStore | None = None) -> dict[EngineName, Engine]:
+    """The engines that the configuration asks for, the default one first; `kept` is for what is asked again."""
     makers: dict[EngineName, Callable[[], Engine]] = {
-        "duckdb": lambda: DuckDBEngine(config.duckdb, (catalog.properties["warehouse"],), duckdb_s3(config)),
+        "duckdb": lambda: DuckDBEngine(config.duckdb, (catalog.properties["warehouse"],), duckdb_s3(config), kept),
         "athena": lambda: build_athena(config),
     }
     return {name: makers[name]() for name in config.server.engines}

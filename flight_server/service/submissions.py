@@ -1,8 +1,8 @@
 """Submitted queries: run by the server whether or not anybody waits, kept for a while, seen by their owner only.
 
-An engine that stores results runs the query until it is stored; its result is then an ordinary ticket, good on any
-replica. For the embedded engine, which stores nothing, the result goes to a file of this server (results/spill.py), and
-its ticket is good here only. The table of queries is this server's own, too: `status` goes to where `submit` went.
+An engine that stores results for all replicas runs the query until it is stored; its result is then an ordinary ticket.
+For the embedded engine the result goes to a file of this server (results/spill.py), and its ticket is good here only.
+The table of queries is this server's own, too: `status` goes to where `submit` went.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class Submissions:
 
     def _stored(self, query: Submission) -> bool:
         """Whether the engine has the whole result, so that reading it here would be for nothing."""
-        stored = self._pipeline.stored(query.plan)
+        stored = self._pipeline.lasting(query.plan)
         if stored is not None:
             query.rows, query.bytes = stored.rows, stored.bytes
         return stored is not None

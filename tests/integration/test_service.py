@@ -79,7 +79,6 @@ def test_the_flight_info_is_the_plan(client: flight.FlightClient) -> None:
     info = client.get_flight_info(flight.FlightDescriptor.for_command(ASKED))
     assert info.schema.equals(schema(), check_metadata=True)
     assert info.ordered
-    assert (info.total_records, info.total_bytes) == (-1, -1)
     assert info.descriptor.command == ASKED
     (endpoint,) = info.endpoints
     assert endpoint.locations == []
@@ -87,7 +86,9 @@ def test_the_flight_info_is_the_plan(client: flight.FlightClient) -> None:
     plan = json.loads(info.app_metadata)
     assert plan["params"] == {"ticker": "AAPL", "start_date": "2010-01-04", "end_date": "2010-01-29"}
     assert (plan["dataset"], plan["version"], plan["engine"]) == ("daily_prices", 1, "duckdb")
-    assert (plan["dropped"], plan["cache"]) == ([], "off")
+    assert plan["dropped"] == []
+    # Another test may have asked the same.
+    assert plan["cache"] in ("hit", "miss")
     assert set(plan["snapshots"]) == {"market_data.us_stocks_price", "reference.tb_meta"}
     assert all(isinstance(snapshot, int) for snapshot in plan["snapshots"].values())
     assert len(plan["fingerprint"]) == 64
@@ -174,7 +175,7 @@ def test_the_trailers_say_what_was_sent(demo_server: Server) -> None:
     said = {name.removeprefix("x-athena-flight-"): value for name, value in reply.trailers.items()}
     assert said["rows"] == "19"
     assert int(said["bytes"]) > 19 * 12
-    assert (said["cache"], said["engine"]) == ("off", "duckdb")
+    assert (said["cache"] in ("hit", "miss"), said["engine"]) == (True, "duckdb")
     assert {"query-id", "scanned-bytes", "usd"} <= set(said)
 
 

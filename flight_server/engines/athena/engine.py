@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
@@ -26,6 +26,7 @@ class AthenaEngine:
     """Runs plans on Athena. Equal plans at the same time are one query, stopped when the last waiter leaves."""
 
     name: EngineName = "athena"
+    keeps: Literal["nothing", "here", "shared"] = "shared"
 
     def __init__(self, client: AthenaClient, store: ResultStore, settings: Athena, cost: Cost) -> None:
         self._api = Api(client, settings)
