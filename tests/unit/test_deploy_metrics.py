@@ -47,6 +47,7 @@ SHOWN = {
     "dollars": "athena_flight_usd_total",
     "poller lag": "athena_flight_poll_lag_seconds",
     "memory budget": "athena_flight_read_bytes",
+    "kept results": "athena_flight_local_result_bytes",
 }
 
 
