@@ -37,8 +37,8 @@ COPY sql ./sql
 ENV PATH=/opt/athena-flight/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     ATHENA_FLIGHT_SERVER__HOST=0.0.0.0 ATHENA_FLIGHT_LOG__FORMAT=json
 USER 10001:10001
-# Flight, HTTP. All but /tmp can be read-only: DuckDB spills there, and results are kept there.
-EXPOSE 8815 8816
+# Flight, HTTP, gRPC's health checks. All but /tmp can be read-only: DuckDB spills there, and results are kept there.
+EXPOSE 8815 8816 8817
 VOLUME ["/tmp"]
 # Ready, not only alive: what starts after this container needs answers. Orchestrators have probes of their own (deploy/).
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
