@@ -282,6 +282,7 @@ def _limits(all_of: Sequence[Limits]) -> Limits:
     return Limits(
         max_scan_bytes=_total([limits.max_scan_bytes for limits in all_of]),
         max_rows=_total([limits.max_rows for limits in all_of]),
+        max_bytes=_total([limits.max_bytes for limits in all_of]),
         max_cost_usd=_total([limits.max_cost_usd for limits in all_of]),
         timeout_s=_total([limits.timeout_s for limits in all_of]),
     )
