@@ -36,6 +36,13 @@ class Server(_Section):
     http_port: int = Field(
         8816, ge=0, le=65535, description="HTTP port; 0 picks a free one, as an unset one does beside port 0."
     )
+    health: bool = Field(True, description="Answer gRPC health checks, for probes, on a port of their own.")
+    health_port: int = Field(
+        8817, ge=0, le=65535, description="Port of the gRPC health service, never with TLS; 0 as for `http_port`."
+    )
+    ready_ttl_s: float = Field(
+        1.0, ge=0, description="How long outcomes of readiness checks are kept: probes must not use up AWS's quotas."
+    )
     grace_s: float = Field(
         20.0, ge=0, description="Time that running streams get at stop; container schedulers kill after 30 s."
     )

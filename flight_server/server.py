@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import boto3
 import s3fs
@@ -27,7 +28,9 @@ from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
 from flight_server.engines.result_types import ResultTypes
 from flight_server.errors import ConfigError, DatasetError, TableError
-from flight_server.http.app import Check, build_app
+from flight_server.health.listener import HealthListener
+from flight_server.health.readiness import Check, Readiness
+from flight_server.http.app import build_app
 from flight_server.http.listener import HttpListener
 from flight_server.model import Engine, EngineName
 from flight_server.pipeline import Pipeline
@@ -60,6 +63,8 @@ class Server:
     pipeline: Pipeline
     flight: FlightService
     http: HttpListener
+    # None where `server.health` is off.
+    health: HealthListener | None
     engines: dict[EngineName, Engine]
     catalog: Catalog
 
@@ -77,7 +82,10 @@ class Server:
         self.flight.calls.drain(grace_s)
         self.flight.submissions.close()
         self.flight.shutdown()
+        # The probes' ports stay until here: while it drains, a replica must be able to say so.
         self.http.close()
+        if self.health is not None:
+            self.health.close()
         for engine in self.engines.values():
             engine.close()
         self.catalog.close()
@@ -126,22 +134,26 @@ def build(config: Config) -> Server:
         tickets = Tickets(key, config.server.ticket_ttl_s)
         service = FlightService(location, pipeline, config, tickets, authentication, audit)
         undo.callback(service.shutdown)
-        http = HttpListener(
-            build_app(build_checks(config, pipeline, engines, catalog), lambda: service.calls.draining),
-            config.server.host,
-            _http_port(config),
+        checks = build_checks(config, pipeline, engines, catalog)
+        readiness = Readiness(checks, lambda: service.calls.draining, config.server.ready_ttl_s)
+        http = HttpListener(build_app(readiness.outcomes), config.server.host, _port_beside(config, "http_port"))
+        undo.callback(http.close)
+        health = (
+            HealthListener(readiness, config.server.host, _port_beside(config, "health_port"))
+            if config.server.health
+            else None
         )
         # All stands: from here on `Server.stop` closes it.
         undo.pop_all()
     metrics.CALLS_RUNNING.set_function(lambda: service.calls.count)
     metrics.DATASETS.set_function(lambda: len(pipeline.registry.datasets))
-    return Server(config, pipeline, service, http, engines, catalog)
+    return Server(config, pipeline, service, http, health, engines, catalog)
 
 
-def _http_port(config: Config) -> int:
-    """The configured port; whoever asks for any free Flight port is not after the well-known HTTP one."""
-    named = "http_port" in config.server.model_fields_set
-    return config.server.http_port if named or config.server.port != 0 else 0
+def _port_beside(config: Config, setting: Literal["http_port", "health_port"]) -> int:
+    """The configured port; whoever asks for any free Flight port is not after the well-known ones beside it."""
+    named = setting in config.server.model_fields_set
+    return int(getattr(config.server, setting)) if named or config.server.port != 0 else 0
 
 
 def _scheme(config: Config) -> str:

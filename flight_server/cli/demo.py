@@ -40,9 +40,9 @@ def demo(
     """
     found = settings.load(
         config,
-        # A demo on another port is a second one: it leaves the first one's HTTP port alone.
+        # A demo on another port is a second one: it leaves the first one's ports alone.
         server={"port": port, "host": "127.0.0.1", "ticket_secret": _secret()}
-        | ({} if port == _PORT else {"http_port": 0}),
+        | ({} if port == _PORT else {"http_port": 0, "health_port": 0}),
         # The tables are the visitor's own: SQL may name them.
         sql={"ad_hoc_roles": ("*",)},
         catalog={"kind": "sql", "uri": f"sqlite:///{FOLDER}/catalog.db", "warehouse": str(FOLDER / "warehouse")},
