@@ -138,14 +138,17 @@ class Pipeline:
         return "hit" if self.stored(plan) else "miss"
 
     def _engine_name(self, dataset: Dataset, request: Request, caller: Caller) -> EngineName:
+        if dataset.engine == "system":
+            return "system"
         if request.engine is not None and not {"*", ENGINE_ROLE} & caller.roles:
             raise Denied("not-allowed", f"the role {ENGINE_ROLE!r} is needed to choose the engine")
         default = next(iter(self._engines))
         wanted = request.engine or request.issued_engine or (default if dataset.engine == "auto" else dataset.engine)
-        for name in self._engines:
+        choice = [name for name in self._engines if name != "system"]
+        for name in choice:
             if name == wanted:
                 return name
-        raise InvalidRequest("bad-request", f"there is no engine {wanted[:40]!r}; there is {', '.join(self._engines)}")
+        raise InvalidRequest("bad-request", f"there is no engine {wanted[:40]!r}; there is {', '.join(choice)}")
 
     def _bounds(self, dataset: Dataset) -> Bounds:
         said, server = dataset.limits, self._limits

@@ -22,11 +22,12 @@ from pyarrow import fs as pafs
 from pyiceberg.catalog import Catalog
 
 from flight_server.config import Config
-from flight_server.datasets import registry
+from flight_server.datasets import registry, system
 from flight_server.datasets.registry import Registry
 from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
 from flight_server.engines.result_types import ResultTypes
+from flight_server.engines.system import SystemEngine
 from flight_server.errors import ConfigError, DatasetError, TableError
 from flight_server.health.listener import HealthListener
 from flight_server.health.readiness import Check, Readiness
@@ -35,11 +36,12 @@ from flight_server.http.listener import HttpListener
 from flight_server.model import Engine, EngineName
 from flight_server.pipeline import Pipeline
 from flight_server.plan import check, policies
+from flight_server.plan.own import iceberg_schema
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import Tables
 from flight_server.results.parts import Budget, PartReader
 from flight_server.results.store import Store
-from flight_server.service import tls
+from flight_server.service import own_tables, tls
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication, identities
 from flight_server.service.descriptors import Tickets
@@ -48,6 +50,7 @@ from flight_server.statements import Statements
 from flight_server.tables.catalog import open_catalog, translated
 from flight_server.tables.locate import locator
 from flight_server.telemetry import log, metrics
+from flight_server.telemetry.records import TABLES, Records
 
 # A connection is made or refused in this time; a read of a few MiB that takes longer is a broken one.
 _S3_CONNECT_S, _S3_REQUEST_S = 5, 30
@@ -99,6 +102,7 @@ class Server:
         """
         found, errors = load_datasets(self.config.datasets.directory)
         try:
+            found = system.served(found, system.load(self.config.system.roles))
             errors += self.pipeline.policy_problems(found)
             callers = identities.load(self.config.auth)
         except DatasetError as error:
@@ -116,6 +120,7 @@ def build(config: Config) -> Server:
     found, errors = load_datasets(config.datasets.directory)
     if errors:
         raise errors[0]
+    found = system.served(found, system.load(config.system.roles))
     secret = config.server.ticket_secret
     key = secret.get_secret_value().encode() if secret else secrets.token_bytes(32)
     authentication = Authentication(config, key)
@@ -127,12 +132,18 @@ def build(config: Config) -> Server:
         engines = build_engines(config, catalog)
         for engine in engines.values():
             undo.callback(engine.close)
+        records = Records(config.system.calls_kept, config.system.costs_kept)
+        own = SystemEngine(
+            config.system, lambda name: own_tables.table(name, records, pipeline.registry, service.submissions)
+        )
+        undo.callback(own.close)
+        engines["system"] = own
         pipeline = build_pipeline(config, catalog, engines, found)
         for error in pipeline.policy_problems(found):
             raise error
         location = f"{_scheme(config)}://{config.server.host}:{config.server.port}"
         tickets = Tickets(key, config.server.ticket_ttl_s)
-        service = FlightService(location, pipeline, config, tickets, authentication, audit)
+        service = FlightService(location, pipeline, config, tickets, authentication, audit, records)
         undo.callback(service.shutdown)
         checks = build_checks(config, pipeline, engines, catalog)
         readiness = Readiness(checks, lambda: service.calls.draining, config.server.ready_ttl_s)
@@ -146,7 +157,7 @@ def build(config: Config) -> Server:
         # All stands: from here on `Server.stop` closes it.
         undo.pop_all()
     metrics.CALLS_RUNNING.set_function(lambda: service.calls.count)
-    metrics.DATASETS.set_function(lambda: len(pipeline.registry.datasets))
+    metrics.DATASETS.set_function(lambda: system.files(pipeline.registry))
     return Server(config, pipeline, service, http, health, engines, catalog)
 
 
@@ -193,11 +204,11 @@ def build_checks(
             raise TableError(f"{free:,} bytes of disk are free, and {config.limits.disk_free_min:,} are wanted")
 
     def valid() -> None:
-        if not pipeline.registry.datasets:
+        if not system.files(pipeline.registry):
             raise ConfigError("no dataset is in service")
 
     return {"catalog": reachable, "datasets": valid, "disk": room} | {
-        f"engine:{name}": engine.ping for name, engine in engines.items()
+        f"engine:{name}": engine.ping for name, engine in engines.items() if name != "system"
     }
 
 
@@ -285,7 +296,8 @@ def duckdb_s3(config: Config) -> dict[str, str] | None:
 
 
 def build_pipeline(config: Config, catalog: Catalog, engines: dict[EngineName, Engine], datasets: Registry) -> Pipeline:
-    planner = Planner(Tables(catalog, locator(catalog)), config.cost)
+    own = {name: iceberg_schema(schema) for name, schema in TABLES.items()}
+    planner = Planner(Tables(catalog, locator(catalog), own), config.cost)
     return Pipeline(
         datasets, planner, engines, config.limits, statements=Statements(planner, ResultTypes(), config.sql)
     )

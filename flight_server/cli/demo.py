@@ -16,6 +16,7 @@ from flight_server import telemetry
 from flight_server.cli.options import ConfigFile
 from flight_server.cli.output import boxed
 from flight_server.cli.serve import Signals, stop
+from flight_server.datasets import system
 from flight_server.server import Server, build
 from flight_server.service import example
 from flight_server.tables import demo as tables
@@ -78,7 +79,7 @@ def _secret() -> str:
 
 def _show(server: Server) -> None:
     location = f"grpc://localhost:{server.port}"
-    count = len(server.pipeline.registry.datasets)
+    count = system.files(server.pipeline.registry)
     print(f"serving {count} datasets on {location}; in Python, with nothing but pyarrow:\n")
     print(example.lines(location, _TICKET), flush=True)
     answer = example.fetch(location, _TICKET)

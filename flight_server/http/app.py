@@ -52,4 +52,3 @@ def build_app(outcomes: Outcomes) -> FastAPI:
         }
 
     return app
-

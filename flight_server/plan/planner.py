@@ -129,7 +129,7 @@ class Planner:
         pins = {name: table.pin for name, table in pinned.items()}
         tree, dropped = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
         scans = self._scans(tree, pinned, held)
-        estimate = self._estimate(scans)
+        estimate = self._estimate(scans) if engine != "system" else Estimate(0, 0, 0.0)
         over = _over(bounds, estimate)
         if over is not None:
             said, limit = over
@@ -140,7 +140,7 @@ class Planner:
         schemas = _schemas(pinned)
         applied = policies.put_around_scans(tree, held, schemas, caller)
         bound_sql = dialect.canonical(tree)
-        if engine == "duckdb":
+        if engine != "athena":
             sql = dialect.to_duckdb(tree, pins, schemas)
         else:
             sql = dialect.to_athena(tree, pins, schemas, dataset)

@@ -23,6 +23,7 @@ from flight_server.service import status
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication, Identity
 from flight_server.telemetry import log, metrics
+from flight_server.telemetry.records import Records
 
 NAME = "call"
 
@@ -44,6 +45,7 @@ class Outcome:
     usd: float = 0.0
     # The dataset's name once it is known to be one: labels take no text of a client.
     known: str = ""
+    version: int = 0
     first_batch_s: float | None = None
     # SHA-256 of the parameters as canonical JSON, and the names of the policies that held.
     params: str = ""
@@ -111,6 +113,7 @@ class Call(flight.ServerMiddleware):
     calls: Calls
     outcome: Outcome
     audit: Audit
+    records: Records
     # Who calls; None until the client's certificate has said it.
     caller: Caller | None = None
     # The token that a Handshake or a password is answered with.
@@ -152,6 +155,7 @@ class Call(flight.ServerMiddleware):
         }
         log.info("rpc", ms=round(seconds * 1000, 1), **said)
         self.audit.write(vars(outcome))
+        self.records.ended(vars(outcome), seconds)
 
 
 def _measure(outcome: Outcome, seconds: float) -> None:
@@ -159,7 +163,7 @@ def _measure(outcome: Outcome, seconds: float) -> None:
     metrics.CALL_SECONDS.labels(outcome.method).observe(seconds)
     if outcome.first_batch_s is not None:
         metrics.FIRST_BATCH_SECONDS.labels(outcome.engine, outcome.cache).observe(outcome.first_batch_s)
-    if outcome.method == "DoGet" and outcome.known:
+    if outcome.method == "DoGet" and outcome.engine:
         metrics.ANSWERS.labels(outcome.engine, outcome.cache).inc()
         metrics.ROWS.labels(outcome.known).inc(outcome.rows)
         metrics.BYTES.labels(outcome.known).inc(outcome.bytes)
@@ -174,15 +178,16 @@ class CallFactory(flight.ServerMiddlewareFactory):
     server does not have included, and from which each of them can be answered with UNAUTHENTICATED.
     """
 
-    def __init__(self, calls: Calls, authentication: Authentication, audit: Audit) -> None:
+    def __init__(self, calls: Calls, authentication: Authentication, audit: Audit, records: Records) -> None:
         super().__init__()
         self._calls = calls
         self._authentication = authentication
         self._audit = audit
+        self._records = records
 
     def start_call(self, info: flight.CallInfo, headers: dict[str, list[str]]) -> Call:
         method = _METHODS.get(info.method, "Other")
-        call = Call(self._calls, Outcome(method), self._audit)
+        call = Call(self._calls, Outcome(method), self._audit, self._records)
         try:
             self._audit.check()
             _identify(call, self._authentication.identify(headers))

@@ -28,6 +28,7 @@ from flight_server.service.flight_sql import service as flight_sql
 from flight_server.service.streams import Prefetch, stream
 from flight_server.service.submissions import Submissions
 from flight_server.statements import NAME as SQL
+from flight_server.telemetry.records import Records
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -76,11 +77,13 @@ class FlightService(flight.FlightServerBase):
         tickets: Tickets,
         authentication: Authentication,
         audit: Audit,
+        records: Records,
     ) -> None:
         self.authentication = authentication
         self.audit = audit
         self.calls = Calls(config.limits)
-        self.submissions = Submissions(pipeline, config.submitted)
+        self._records = records
+        self.submissions = Submissions(pipeline, config.submitted, records)
         self._pipeline = pipeline
         self._tickets = tickets
         self._body_max = config.limits.request_bytes_max
@@ -90,7 +93,7 @@ class FlightService(flight.FlightServerBase):
             location,
             # With a handler the certificate's name is lost, without one there is no Handshake (docs/security.md).
             auth_handler=None if authentication.by_certificate else calls.HandshakeHandler(),
-            middleware={calls.NAME: CallFactory(self.calls, authentication, audit)},
+            middleware={calls.NAME: CallFactory(self.calls, authentication, audit, records)},
             **tls.options(config.tls),
         )
 
@@ -133,6 +136,7 @@ class FlightService(flight.FlightServerBase):
         # Run last: after the engine has ended, its figures are known, whatever the end was.
         call.on_end(lambda: _account(call.outcome, answer))
         call.on_end(answer.execution.close)
+        call.on_end(self._records.running(vars(call.outcome)))
         call.ticket, call.cancel = asked, answer.execution.cancel
         return flight.GeneratorStream(answer.plan.dataset.schema, self._batches(context, call, answer))
 
@@ -229,6 +233,10 @@ class FlightService(flight.FlightServerBase):
         caller = caller_of(context)
         outcome = _call(context).outcome
         outcome.dataset, outcome.params = request.dataset[:80] or SQL, calls.digest(request.params)
+        if request.sql is None:
+            # What is wrong with the request is then counted as this dataset's.
+            dataset = self._pipeline.describe(request, caller)
+            outcome.known, outcome.version = dataset.name, dataset.version
         plan = self._pipeline.plan(request, caller)
         _name(outcome, plan)
         return plan
@@ -288,6 +296,7 @@ def _call(context: flight.ServerCallContext) -> Call:
 def _name(outcome: calls.Outcome, plan: Plan) -> None:
     """Say in a call's log line, audit line and metrics what is answered."""
     outcome.dataset = outcome.known = plan.dataset.name
+    outcome.version = plan.dataset.version
     outcome.fingerprint, outcome.engine, outcome.cache = plan.fingerprint, plan.engine, plan.cache
     outcome.params = calls.digest({name: to_json(value) for name, value in plan.params.items()})
     outcome.policies = tuple(each.name for each in plan.policies)

@@ -27,7 +27,9 @@ SERVING, NOT_SERVING, UNKNOWN = (
     health_pb2.HealthCheckResponse.SERVICE_UNKNOWN,
 )
 # More rows than gRPC and the prefetch buffer, so that the stream is still open while nobody reads it.
-MANY = dataset("SELECT CAST(a.x AS BIGINT) * b.y AS x FROM UNNEST(SEQUENCE(1, 5000)) AS a (x) CROSS JOIN UNNEST(SEQUENCE(1, 5000)) AS b (y)")
+MANY = dataset(
+    "SELECT CAST(a.x AS BIGINT) * b.y AS x FROM UNNEST(SEQUENCE(1, 5000)) AS a (x) CROSS JOIN UNNEST(SEQUENCE(1, 5000)) AS b (y)"
+)
 
 
 def check(port: int, service: str = "") -> int:
