@@ -22,6 +22,9 @@ from flight_server.server import Server, build
 
 # What Flight gets to end its streams after they were told to; then the process ends over them.
 _END_S = 3.0
+# A signal that comes just before the main thread goes to sleep is noticed when it wakes: one of some hundred was not
+# noticed at all on a busy machine.
+_LOOK_S = 0.25
 
 
 def serve(
@@ -66,12 +69,19 @@ class Signals:
 
     def wait(self, server: Server) -> None:
         """Block until the process is to end."""
-        while self._came.get() == signal.SIGHUP:
+        while self._next() == signal.SIGHUP:
             errors = server.reload()
             for error in errors:
                 telemetry.log.error("dataset_wrong", error=str(error))
             if not errors:
                 telemetry.log.info("datasets_reloaded", datasets=system.files(server.pipeline.registry))
+
+    def _next(self) -> int:
+        while True:
+            try:
+                return self._came.get(timeout=_LOOK_S)
+            except queue.Empty:
+                continue
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if number != signal.SIGHUP:
