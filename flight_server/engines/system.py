@@ -52,7 +52,7 @@ class SystemEngine:
         for pin in plan.pins:
             # A view of this cursor alone.
             cursor.register(pin.table, self._table(pin.table))
-        return DuckDBExecution(cursor, plan.sql, plan.bounds.batch_rows)
+        return DuckDBExecution(cursor, plan.sql, plan.bounds.batch_rows, self.name)
 
     def stored(self, plan: Plan) -> StoredResult | None:  # noqa: ARG002 - no result is kept
         return None
