@@ -246,6 +246,23 @@ class Sql(_Section):
     )
 
 
+class Telemetry(_Section):
+    """Traces, sent to an OpenTelemetry collector; off without an endpoint. They need the extra `otlp`."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Collector that takes OTLP over HTTP, as http://collector:4318; absent = no traces.",
+    )
+    service_name: str = Field("athena-flight", description="Name of this service in the traces.")
+    sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of the traces that begin here; who sends `traceparent` decides for theirs."
+    )
+    spans_max: int = Field(
+        2048, ge=1, description="Spans that wait to be sent, 2 kB each; past it they are dropped, and no call waits."
+    )
+
+
 class System(_Section):
     """The server's own datasets, `sys_calls` and the like, for operators."""
 
@@ -290,6 +307,7 @@ class Config(BaseSettings):
     submitted: Submitted = Submitted()
     cost: Cost = Cost()
     sql: Sql = Sql()
+    telemetry: Telemetry = Telemetry()
     system: System = System()
     log: Log = Log()
 

@@ -30,7 +30,7 @@ from flight_server.plan.planner import Planner
 from flight_server.plan.scan import moment
 from flight_server.results.contract import conform
 from flight_server.statements import Compiled, Statements
-from flight_server.telemetry import log
+from flight_server.telemetry import log, traces
 
 # The role that may choose the engine with `_engine`; without authentication everybody has it.
 ENGINE_ROLE = "operator"
@@ -85,6 +85,21 @@ class Pipeline:
     def plan(self, request: Request, caller: Caller) -> Plan:
         """How the request will be answered: validated, pinned, priced. Runs nothing."""
         # Read once: a reload in between must not join a dataset with the policies of another state.
+        with traces.span("plan") as span:
+            plan = self._planned(request, caller)
+            traces.note(
+                span,
+                {
+                    "dataset": plan.dataset.name,
+                    "engine": plan.engine,
+                    "cache": plan.cache,
+                    "files": plan.estimate.files,
+                    "bytes": plan.estimate.bytes,
+                },
+            )
+        return plan
+
+    def _planned(self, request: Request, caller: Caller) -> Plan:
         registry = self.registry
         dataset, values = self._asked(registry, request, caller)
         if request.contract not in (None, dataset.digest):
@@ -116,7 +131,12 @@ class Pipeline:
     def answer(self, plan: Plan) -> Answer:
         """Start the plan's engine. The caller of this closes `Answer.execution`, whatever happens."""
         execution = self._engines[plan.engine].start(plan)
-        batches = conform(plan.dataset, execution.batches(), plan.bounds.rows)
+        batches = traces.iterated(
+            "engine",
+            conform(plan.dataset, execution.batches(), plan.bounds.rows),
+            {"engine": plan.engine, "dataset": plan.dataset.name, "cache": plan.cache},
+            lambda: {"query_id": execution.stats.query_id, "scanned_bytes": execution.stats.scanned_bytes},
+        )
         return Answer(plan, execution, _reticent(execution, batches) if plan.policies else batches)
 
     def _asked(self, registry: Registry, request: Request, caller: Caller) -> tuple[Dataset, Mapping[str, Value]]:

@@ -49,7 +49,7 @@ from flight_server.service.rpc import FlightService
 from flight_server.statements import Statements
 from flight_server.tables.catalog import open_catalog, translated
 from flight_server.tables.locate import locator
-from flight_server.telemetry import log, metrics
+from flight_server.telemetry import log, metrics, traces
 from flight_server.telemetry.records import TABLES, Records
 
 # A connection is made or refused in this time; a read of a few MiB that takes longer is a broken one.
@@ -70,6 +70,8 @@ class Server:
     health: HealthListener | None
     engines: dict[EngineName, Engine]
     catalog: Catalog
+    # Sends the spans that wait, and ends tracing.
+    stop_traces: Callable[[], None]
 
     @property
     def port(self) -> int:
@@ -93,6 +95,7 @@ class Server:
             engine.close()
         self.catalog.close()
         self.flight.audit.close()
+        self.stop_traces()
         log.info("stopped")
 
     def reload(self) -> list[DatasetError]:
@@ -128,6 +131,8 @@ def build(config: Config) -> Server:
     audit = Audit(config.audit.file)
     _check_port(config.server.host, config.server.port)
     with ExitStack() as undo:
+        stop_traces = start_traces(config)
+        undo.callback(stop_traces)
         catalog = undo.enter_context(closing(open_catalog(config)))
         engines = build_engines(config, catalog)
         for engine in engines.values():
@@ -158,7 +163,15 @@ def build(config: Config) -> Server:
         undo.pop_all()
     metrics.CALLS_RUNNING.set_function(lambda: service.calls.count)
     metrics.DATASETS.set_function(lambda: system.files(pipeline.registry))
-    return Server(config, pipeline, service, http, health, engines, catalog)
+    return Server(config, pipeline, service, http, health, engines, catalog, stop_traces)
+
+
+def start_traces(config: Config) -> Callable[[], None]:
+    """Begin tracing where it is configured; the answer ends it. Raises ConfigError without the extra `otlp`."""
+    said = config.telemetry
+    if said.endpoint is None:
+        return lambda: None
+    return traces.start(said.endpoint, said.service_name, said.sample_ratio, said.spans_max)
 
 
 def _port_beside(config: Config, setting: Literal["http_port", "health_port"]) -> int:

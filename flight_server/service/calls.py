@@ -15,14 +15,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow.flight as flight
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from flight_server.config import Limits
-from flight_server.errors import Error, ServerError, Unavailable
+from flight_server.errors import CODES, Error, ServerError, Unavailable
 from flight_server.model import Caller
 from flight_server.service import status
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication, Identity
-from flight_server.telemetry import log, metrics
+from flight_server.telemetry import log, metrics, traces
 from flight_server.telemetry.records import Records
 
 NAME = "call"
@@ -125,6 +126,7 @@ class Call(flight.ServerMiddleware):
     cancel: Callable[[], None] = field(default=lambda: None, repr=False)
     _releases: list[Callable[[], None]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    span: Span = field(default=INVALID_SPAN, repr=False)
 
     def on_end(self, release: Callable[[], None]) -> None:
         """Run `release` when the call is over, last registered first."""
@@ -155,7 +157,13 @@ class Call(flight.ServerMiddleware):
         }
         log.info("rpc", ms=round(seconds * 1000, 1), **said)
         self.audit.write(vars(outcome))
-        self.records.ended(vars(outcome), seconds)
+        self.records.ended(vars(outcome), seconds, traces.trace_id(self.span))
+        _end_span(self.span, outcome)
+
+
+def _end_span(span: Span, outcome: Outcome) -> None:
+    traces.note(span, {name: value for name, value in vars(outcome).items() if name in _TRACED and value})
+    traces.end(span, outcome.code, failed=issubclass(CODES.get(outcome.code, Error), ServerError))
 
 
 def _measure(outcome: Outcome, seconds: float) -> None:
@@ -187,7 +195,7 @@ class CallFactory(flight.ServerMiddlewareFactory):
 
     def start_call(self, info: flight.CallInfo, headers: dict[str, list[str]]) -> Call:
         method = _METHODS.get(info.method, "Other")
-        call = Call(self._calls, Outcome(method), self._audit, self._records)
+        call = Call(self._calls, Outcome(method), self._audit, self._records, span=traces.call(method, headers))
         try:
             self._audit.check()
             _identify(call, self._authentication.identify(headers))
@@ -252,6 +260,8 @@ def wire(error: BaseException, call: Call, *, before_method: bool = False) -> Ex
     return status.to_wire(ServerError("internal", message), get_schema=get_schema)
 
 
+# What a span says of a call. Not its caller: traces leave the house.
+_TRACED = ("dataset", "version", "engine", "query_id", "rows", "bytes", "cache", "fingerprint", "scanned_bytes", "usd")
 _METHODS = {
     flight.FlightMethod.LIST_FLIGHTS: "ListFlights",
     flight.FlightMethod.GET_FLIGHT_INFO: "GetFlightInfo",

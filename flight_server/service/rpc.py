@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
 import pyarrow.flight as flight
+from opentelemetry.trace import Span
 
 from flight_server.config import Config
 from flight_server.datasets.describe import contract_json
@@ -28,6 +29,7 @@ from flight_server.service.flight_sql import service as flight_sql
 from flight_server.service.streams import Prefetch, stream
 from flight_server.service.submissions import Submissions
 from flight_server.statements import NAME as SQL
+from flight_server.telemetry import traces
 from flight_server.telemetry.records import Records
 
 _P = ParamSpec("_P")
@@ -55,7 +57,8 @@ def _rpc(
                 # No header said it, so the client's certificate does; only here is its name known.
                 call.identified(self.authentication.certificate(context.peer_identity().decode(errors="replace")))
             self.calls.enter(call)
-            result = method(self, context, *args, **kwargs)
+            with traces.current(call.span):
+                result = method(self, context, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - the RPC wrapper: everything is reported, nothing leaks
             raise calls.wire(error, call) from None
         # A stream ends after its method: `_batches` says how.
@@ -243,7 +246,10 @@ class FlightService(flight.FlightServerBase):
 
     def _batches(self, context: flight.ServerCallContext, call: Call, answer: Answer) -> Iterator[pa.RecordBatch]:
         plan, outcome = answer.plan, call.outcome
-        prefetch = Prefetch(answer.batches)
+        sending = traces.begin("stream", call.span)
+        call.on_end(lambda: _sent(sending, outcome))
+        with traces.current(call.span):
+            prefetch = Prefetch(answer.batches)
         # Runs before the execution is closed: last registered, first released; so it is told to stop first.
         call.on_end(lambda: prefetch.close(answer.execution.cancel))
         try:
@@ -259,6 +265,7 @@ class FlightService(flight.FlightServerBase):
             ):
                 if outcome.first_batch_s is None and batch.num_rows:
                     outcome.first_batch_s = round(time.monotonic() - call.started, 4)
+                    sending.add_event("first rows")
                 outcome.rows += batch.num_rows
                 outcome.bytes += batch.nbytes
                 yield batch
@@ -305,6 +312,11 @@ def _name(outcome: calls.Outcome, plan: Plan) -> None:
 def _account(outcome: calls.Outcome, answer: Answer) -> None:
     stats = answer.execution.stats
     outcome.query_id, outcome.scanned_bytes, outcome.usd = stats.query_id, stats.scanned_bytes, stats.usd
+
+
+def _sent(span: Span, outcome: calls.Outcome) -> None:
+    traces.note(span, {"rows": outcome.rows, "bytes": outcome.bytes})
+    span.end()
 
 
 def _add_trailers(context: flight.ServerCallContext, answer: Answer, outcome: calls.Outcome) -> None:

@@ -24,7 +24,7 @@ from flight_server.model import Caller, ExecutionStats, Plan
 from flight_server.pipeline import Answer, Pipeline, question
 from flight_server.results.spill import Spill, SpillFile
 from flight_server.service.streams import Prefetch, stream
-from flight_server.telemetry import log, metrics
+from flight_server.telemetry import log, metrics, traces
 from flight_server.telemetry.records import Records, Row, query
 
 State = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
@@ -110,7 +110,7 @@ class Submissions:
             # Unguessable, though the owner is checked all the same.
             found = Submission(secrets.token_hex(16), caller, plan)
             self._table[found.id] = found
-            self._runners.submit(self._run, found)
+            self._runners.submit(traces.carried(self._run), found)
         return found
 
     def get(self, query_id: object, caller: Caller) -> Submission:
