@@ -111,9 +111,10 @@ def _source(section: str, name: str, found: _Given, flags: Mapping[str, object])
 
 
 def _variable(section: str, name: str, found: _Given) -> str:
-    wanted = f"{PREFIX}{section}__{name}".upper()
-    # One variable can also give a section as JSON.
-    return next((each for each in found.variables if each.upper() == wanted), f"{PREFIX}{section}".upper())
+    wanted, whole = f"{PREFIX}{section}__{name}".upper(), f"{PREFIX}{section}".upper()
+    # One variable can also give a section as JSON, and several the keys of a table.
+    exact = next((each for each in found.variables if each.upper() == wanted), None)
+    return exact or (whole if any(each.upper() == whole for each in found.variables) else wanted)
 
 
 def _table(contents: Mapping[str, object], section: str) -> Mapping[str, object]:
@@ -142,7 +143,9 @@ def _unknown_variables(found: _Given) -> Iterator[Problem]:
     for variable, value in sorted(found.variables.items()):
         rest = variable[len(PREFIX) :].upper()
         ours = rest not in _CLIENT and not _SERVICE.fullmatch(rest) and not _SERVICE_URL.match(value)
-        if ours and variable.upper() not in known:
+        # A setting that is a table has a variable for each of its keys.
+        whole, _, key = variable.upper().rpartition("__")
+        if ours and variable.upper() not in known and not (key and whole in variables):
             near = difflib.get_close_matches(variable.upper(), variables, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             yield Problem(variable, f"no setting has this variable{hint}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
@@ -25,6 +26,8 @@ _END_S = 3.0
 # A signal that comes just before the main thread goes to sleep is noticed when it wakes: one of some hundred was not
 # noticed at all on a busy machine.
 _LOOK_S = 0.25
+# Some kernels refuse more than 2^20, whatever the hard limit says.
+_OPEN_FILES = 1 << 20
 
 
 def serve(
@@ -47,6 +50,7 @@ def serve(
     flags = server_flags(host, port, insecure_allow_remote)
     found = settings.load(config, server=flags) if flags else settings.load(config)
     telemetry.configure(found.log.format, found.log.level)
+    raise_open_files()
     with ExitStack() as stack:
         server = build(found)
         signals = Signals()
@@ -55,6 +59,17 @@ def serve(
         telemetry.log.info("serving", address=f"grpc://{found.server.host}:{server.port}")
         signals.wait(server)
     stop(server, found.server.grace_s)
+
+
+def raise_open_files() -> None:
+    """Allow this process as many open files as it may have: each connection is one, and shells start with 1,024.
+
+    The low default protects programs that use select(); nothing here does.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Signals:

@@ -7,6 +7,7 @@ embedded engine is full, and no way to a file or to another query's tables.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import duckdb
 import pyarrow as pa
@@ -21,6 +22,7 @@ class SystemEngine:
     """Runs plans over the server's own tables; `table` gives the rows of one as they are now."""
 
     name: EngineName = "system"
+    keeps: Literal["nothing", "here", "shared"] = "nothing"
 
     def __init__(self, settings: System, table: Callable[[str], pa.Table]) -> None:
         self._table = table

@@ -47,8 +47,8 @@ def test_one_call_adds_what_it_was(serve: Serve) -> None:
     assert added("calls_total", method="DoGet", dataset="", code="unknown-dataset") == 1
     assert not any("planted_name" in repr(key) for key in after)
     assert added("call_seconds_count", method="DoGet") == 3
-    assert added("first_batch_seconds_count", engine="duckdb", cache="off") == 1
-    assert added("answers_total", engine="duckdb", cache="off") == 1
+    assert added("first_batch_seconds_count", engine="duckdb", cache="miss") == 1
+    assert added("answers_total", engine="duckdb", cache="miss") == 1
     assert added("rows_total", dataset="daily_prices") == table.num_rows == 19
     assert added("bytes_total", dataset="daily_prices") > 0
     assert value(after, "datasets") == 9

@@ -61,7 +61,7 @@ def test_the_clients_trace_goes_on(traced: Server, collector: Collector) -> None
     assert (call.kind, call.failed, call.service) == (SERVER_KIND, False, "flight-of-tests")
     said = {name.removeprefix("athena_flight."): value for name, value in call.attributes.items()}
     assert (said["rpc.system"], said["rpc.method"]) == ("grpc", "DoGet")
-    assert (said["dataset"], said["version"], said["engine"], said["cache"]) == ("daily_prices", 1, "duckdb", "off")
+    assert (said["dataset"], said["version"], said["engine"], said["cache"]) == ("daily_prices", 1, "duckdb", "miss")
     assert (said["rows"], said["code"]) == (19, "ok")
     assert said["bytes"] > 0
     assert by_name["plan"].attributes["athena_flight.files"] > 0

@@ -151,6 +151,18 @@ def test_all_that_is_wrong_is_named_at_once(
     )
 
 
+def test_a_key_of_a_table_has_a_variable_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATHENA_FLIGHT_BUDGET__CALLERS__ALICE", "2.5")
+    assert checked(capsys) == (0, ["the settings are good"])
+    assert shown(capsys)["budget.callers"] == ('{"alice": 2.5}', "ATHENA_FLIGHT_BUDGET__CALLERS")
+    monkeypatch.setenv("ATHENA_FLIGHT_BUDGET__CALERS__ALICE", "2.5")
+    assert checked(capsys)[1] == [
+        "ATHENA_FLIGHT_BUDGET__CALERS__ALICE: no setting has this variable; did you mean ATHENA_FLIGHT_BUDGET__CALLERS?"
+    ]
+
+
 def test_variables_of_the_client_and_of_kubernetes_are_left_alone(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
