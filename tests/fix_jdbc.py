@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests import maven
+
 PROJECT = Path(__file__).parent / "jdbc"
-# Compiling takes seconds; what takes longer is a download.
-_BUILD_S = 240
 # The whole program with its JVM; two cores are shared with everything else.
 _RUN_S = 110
 # Arrow's memory is behind a wall of Java's modules.
@@ -53,17 +52,8 @@ def url_of(port: int, **options: str) -> str:
 @pytest.fixture(scope="session")
 def jdbc(tmp_path_factory: pytest.TempPathFactory) -> Jdbc:
     """The compiled program with its driver. Skips without a JDK and Maven, but for CI=true, where it fails."""
-    missing = [tool for tool in ("javac", "java", "mvn") if shutil.which(tool) is None]
-    if missing:
-        said = f"the JDBC tests need a JDK 17 and Maven; there is no {' and no '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(said)
-        pytest.skip(said)
-    # Concurrent runs of the suite must not compile into one folder.
+    maven.needed()
     target = tmp_path_factory.mktemp("jdbc")
-    build = ["mvn", "-q", "-B", "-f", str(PROJECT), f"-Dbuild.folder={target}", "process-classes"]
-    if subprocess.run([*build, "-o"], capture_output=True, timeout=_BUILD_S, check=False).returncode:
-        # Something is not in the local repository yet.
-        done = subprocess.run(build, capture_output=True, text=True, timeout=_BUILD_S, check=False)
-        assert done.returncode == 0, done.stdout
+    done = maven.mvn(PROJECT, target, "process-classes")
+    assert done.returncode == 0, done.stdout
     return Jdbc(f"{target}/classes{os.pathsep}{target}/driver/*")
