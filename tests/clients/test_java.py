@@ -54,7 +54,6 @@ def written_tests() -> set[str]:
     return found
 
 
-@pytest.mark.timeout(500)
 def test_junit_tests_pass(
     java_client: JavaClient,
     client_server: Server,
