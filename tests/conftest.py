@@ -38,7 +38,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _built_by_maven(item: pytest.Item) -> bool:
-    return not {"java_client", "jdbc"}.isdisjoint(getattr(item, "fixturenames", ()))
+    return not {"java_client", "jdbc_program"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 # These start one of their own.

@@ -48,7 +48,7 @@ def built(factory: pytest.TempPathFactory, project: Path, *goals: str) -> Path:
     base = factory.getbasetemp()
     target = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"maven-{project.name}"
     target.mkdir(exist_ok=True)
-    with _alone(target / "lock"):
+    with alone(target / "lock"):
         if not (target / "built").exists():
             done = mvn(project, target, *goals)
             assert done.returncode == 0, done.stdout
@@ -63,12 +63,12 @@ def mvn(project: Path, target: Path, *goals: str) -> subprocess.CompletedProcess
     if done.returncode == 0 or _NOT_HERE not in done.stdout:
         return done
     # Maven's local repository is not made for several that write to it.
-    with _alone(Path(tempfile.gettempdir()) / "athena-flight-maven.lock"):
+    with alone(Path(tempfile.gettempdir()) / "athena-flight-maven.lock"):
         return _run(command)
 
 
 @contextmanager
-def _alone(file: Path) -> Iterator[None]:
+def alone(file: Path) -> Iterator[None]:
     """Nobody else on this machine is in here with the same file."""
     with file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

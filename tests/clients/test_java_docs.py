@@ -20,7 +20,10 @@ END = "--- end of block"
 
 def program(page: str, url: str) -> tuple[str, list[str]]:
     """All blocks of a page as one program, and what it prints of each according to the page."""
-    blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    # A page of all clients has a part for this one; its JDBC program is run by tests/integration/test_clients_docs.py.
+    _, part, rest = text.partition("\n## Java\n")
+    blocks = BLOCK.findall(rest.partition("\n## ")[0] if part else text)
     lines = [
         line for code, _ in blocks for line in [*code.replace(URL, url).splitlines(), f'System.out.println("{END}");']
     ]

@@ -18,7 +18,7 @@ from tests.fix_client import ROOT
 NEEDY = (
     "tests/clients/test_java.py",
     "tests/clients/test_java_docs.py::test_the_example_prints_daily_prices",
-    "tests/clients/test_same_answer.py::test_jdbc",
+    "tests/clients/test_five_ways.py::test_jdbc",
     "tests/integration/test_jdbc.py::test_metadata_is_walked",
 )
 SAID = "no tests of the Java client and of JDBC: they need a JDK 17 and Maven, and there is "

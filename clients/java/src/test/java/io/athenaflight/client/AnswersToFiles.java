@@ -12,7 +12,7 @@ import org.apache.arrow.vector.ipc.ArrowStreamWriter;
 
 /**
  * Asks questions and writes each answer as an Arrow stream: {@code AnswersToFiles URL QUESTIONS.json FOLDER}. Driven by
- * tests/clients/test_same_answer.py of the repository.
+ * tests/clients/test_five_ways.py of the repository.
  */
 public final class AnswersToFiles {
   record Question(
