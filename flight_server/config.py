@@ -109,6 +109,9 @@ class Audit(_Section):
     """One line for every call: who, what, how much, under which policies."""
 
     file: str | None = Field(None, description="File that lines are appended to, or `-` for standard output.")
+    waiting_max: int = Field(
+        10_000, ge=1, description="Lines kept while the file cannot be written, some 3 MB; past it calls are counted."
+    )
 
 
 class Catalog(_Section):
@@ -196,10 +199,54 @@ class Limits(_Section):
     request_bytes_max: int = Field(
         65_536, ge=1024, description="Longest ticket, descriptor or action body: a map of 1,000 weights fits."
     )
-    calls_max: int = Field(64, ge=1, description="Calls at once; each has a thread, and the engine only so many cores.")
-    queue_wait_s: float = Field(5.0, ge=0, description="How long a call waits for a place before `busy`.")
+    calls_max: int = Field(
+        64, ge=1, description="Calls at once, streams not among them; each has a thread, and they take milliseconds."
+    )
+    calls_per_caller: int = Field(
+        32, ge=1, description="Those of one caller, so that half of them are there for the others."
+    )
+    streams_max: int = Field(
+        32,
+        ge=1,
+        description="Streams at once; each has two threads and two batches, and the engine only so many cores.",
+    )
+    streams_per_caller: int = Field(
+        12, ge=1, description="Those of one caller: three full clients of four readers; others find places left."
+    )
+    queue_max: int = Field(
+        200, ge=0, description="Calls, and as many streams, that wait for a place; each has a thread. Past it `busy`."
+    )
+    queue_wait_s: float = Field(
+        1.0, ge=0, description="How long a call waits for a place before `busy`; clients come again by themselves."
+    )
+    stream_idle_s: float = Field(
+        300.0,
+        gt=0,
+        description="How long a stream waits for its reader, holding a query: longer than a slow cell runs.",
+    )
+    stream_life_s: float = Field(
+        14_400.0, gt=0, description="Longest stream, however slowly it is read; a night's export takes less."
+    )
+    unread_max: int = Field(
+        32, ge=0, description="Ended streams that nobody reads; each holds a thread. Past it connections are cut."
+    )
+    connections_max: int = Field(
+        4096, ge=1, description="Open files from which connections without a call are cut: 60 MiB of them."
+    )
+    statements_per_min: float = Field(
+        60.0, gt=0, description="SQL statements of one caller that run: one a second, as each is new to the planner."
+    )
+    statements_burst: int = Field(30, ge=1, description="Those at once: a dashboard opens with as many.")
     timeout_s: float = Field(300.0, gt=0, description="Engine time of one query, unless its dataset says less.")
     rows_max: int = Field(100_000_000, ge=1, description="Rows of one result, unless its dataset says less.")
+    bytes_max: int = Field(
+        20_000_000_000, ge=1, description="Arrow bytes of one result, unless its dataset says less: 200 for each row."
+    )
+    scan_bytes_max: int = Field(
+        1_000_000_000_000,
+        ge=1,
+        description="Bytes that one query may read, unless its dataset says less: $5 on Athena.",
+    )
     batch_rows_max: int = Field(65_536, ge=1, description="Rows of one record batch; larger ones delay the first.")
     disk_free_min: int = Field(
         500_000_000,
@@ -227,6 +274,17 @@ class Cost(_Section):
 
     usd_per_tb: float = Field(5.0, ge=0, description="Athena's price of one TB (10^12 bytes) scanned.")
     bytes_min: int = Field(10_000_000, ge=0, description="Athena bills at least this much for each query.")
+
+
+class Budget(_Section):
+    """What callers may spend in a day (UTC) at this server; without any of these there is no limit."""
+
+    usd_per_day: float | None = Field(None, ge=0, description="Dollars of each caller for whom nothing else is said.")
+    roles: dict[str, float] = Field({}, description="Dollars by role; the largest of a caller's roles holds.")
+    callers: dict[str, float] = Field({}, description="Dollars by the caller's name; holds before the roles.")
+    file: Path | None = Field(
+        None, description="SQLite file of what was spent, kept over a restart; unset = in memory."
+    )
 
 
 class Sql(_Section):
@@ -268,6 +326,7 @@ class Config(BaseSettings):
     limits: Limits = Limits()
     submitted: Submitted = Submitted()
     cost: Cost = Cost()
+    budget: Budget = Budget()
     sql: Sql = Sql()
     log: Log = Log()
 

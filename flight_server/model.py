@@ -163,6 +163,7 @@ class Limits:
     max_rows: int | None = None
     max_cost_usd: float | None = None
     timeout_s: float | None = None
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,8 @@ class Bounds:
     batch_bytes: int
     scan_bytes: int | None = None
     cost_usd: float | None = None
+    # Of the result, as Arrow holds it.
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,12 +346,16 @@ class Plan:
     engine: EngineName
     # What the engine runs, in its dialect, at the pinned snapshots.
     sql: str
-    # The same in the Athena dialect without pins: what the fingerprint and `explain` show.
+    # The same in the Athena dialect without pins: what the fingerprint is of.
     bound_sql: str
+    # `bound_sql` before policies were put around its scans: what `explain` shows to callers.
+    asked_sql: str
     dropped: tuple[str, ...]
     pins: tuple[TablePin, ...]
     fingerprint: str
     estimate: Estimate
+    # The estimate that callers are told: where rows are hidden, `estimate` would tell of those too.
+    told: Estimate
     bounds: Bounds
     cache: Literal["hit", "miss", "off"] = "off"
     # The row filters and masks in `sql`, which has the caller's claims bound.
@@ -366,6 +373,8 @@ class ExecutionStats:
     query_id: str = ""
     scanned_bytes: int = 0
     usd: float = 0.0
+    # Stopped by us while it ran: what it had scanned until then is billed, and not in the figures.
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,9 +462,10 @@ def plan_json(plan: Plan) -> dict[str, object]:
         "snapshots": {pin.table: pin.snapshot_id for pin in plan.pins},
         "fingerprint": plan.fingerprint,
         "cache": plan.cache,
-        "estimate": {"files": plan.estimate.files, "bytes": plan.estimate.bytes, "usd": plan.estimate.usd},
+        "estimate": {"files": plan.told.files, "bytes": plan.told.bytes, "usd": plan.told.usd},
         "limits": {
             "rows": bounds.rows,
+            "bytes": bounds.bytes,
             "timeout_s": bounds.timeout_s,
             "scan_bytes": bounds.scan_bytes,
             "cost_usd": bounds.cost_usd,

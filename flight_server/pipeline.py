@@ -120,7 +120,7 @@ class Pipeline:
     def answer(self, plan: Plan) -> Answer:
         """Start the plan's engine. The caller of this closes `Answer.execution`, whatever happens."""
         execution = self._engines[plan.engine].start(plan)
-        batches = conform(plan.dataset, execution.batches(), plan.bounds.rows)
+        batches = conform(plan.dataset, execution.batches(), plan.bounds.rows, plan.bounds.bytes)
         return Answer(plan, execution, _reticent(execution, batches) if plan.policies else batches)
 
     def _asked(self, registry: Registry, request: Request, caller: Caller) -> tuple[Dataset, Mapping[str, Value]]:
@@ -158,8 +158,9 @@ class Pipeline:
             timeout_s=min(said.timeout_s or server.timeout_s, server.timeout_s),
             batch_rows=server.batch_rows_max,
             batch_bytes=server.batch_bytes_max,
-            scan_bytes=said.max_scan_bytes,
+            scan_bytes=min(said.max_scan_bytes or server.scan_bytes_max, server.scan_bytes_max),
             cost_usd=said.max_cost_usd,
+            bytes=min(said.max_bytes or server.bytes_max, server.bytes_max),
         )
 
 

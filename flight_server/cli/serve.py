@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
@@ -21,6 +22,8 @@ from flight_server.server import Server, build
 
 # What Flight gets to end its streams after they were told to; then the process ends over them.
 _END_S = 3.0
+# Some kernels refuse more than 2^20, whatever the hard limit says.
+_OPEN_FILES = 1 << 20
 
 
 def serve(
@@ -49,6 +52,7 @@ def serve(
         flags["insecure_allow_remote"] = True
     found = settings.load(config, server=flags) if flags else settings.load(config)
     telemetry.configure(found.log.format, found.log.level)
+    raise_open_files()
     with ExitStack() as stack:
         server = build(found)
         signals = Signals()
@@ -57,6 +61,17 @@ def serve(
         telemetry.log.info("serving", address=f"grpc://{found.server.host}:{server.port}")
         signals.wait(server)
     stop(server, found.server.grace_s)
+
+
+def raise_open_files() -> None:
+    """Allow this process as many open files as it may have: each connection is one, and shells start with 1,024.
+
+    The low default protects programs that use select(); nothing here does.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Signals:

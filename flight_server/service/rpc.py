@@ -15,18 +15,21 @@ import pyarrow.flight as flight
 
 from flight_server.config import Config
 from flight_server.datasets.describe import contract_json
-from flight_server.errors import InvalidRequest, Unsupported, nearest
+from flight_server.errors import InvalidRequest, TimedOut, Unsupported, nearest
 from flight_server.model import Dataset, Plan, Request, plan_json, to_json
-from flight_server.pipeline import Answer, Pipeline
+from flight_server.pipeline import ENGINE_ROLE, Answer, Pipeline
 from flight_server.service import calls, descriptors, tls
+from flight_server.service.admission import Rate
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication
 from flight_server.service.calls import Call, CallFactory, Calls, caller_of
 from flight_server.service.descriptors import Tickets
 from flight_server.service.flight_sql import messages
 from flight_server.service.flight_sql import service as flight_sql
+from flight_server.service.spending import Spending
 from flight_server.service.streams import Prefetch, stream
 from flight_server.service.submissions import Submissions
+from flight_server.service.unread import Watch
 from flight_server.statements import NAME as SQL
 
 _P = ParamSpec("_P")
@@ -53,7 +56,8 @@ def _rpc(
             if call.caller is None:
                 # No header said it, so the client's certificate does; only here is its name known.
                 call.identified(self.authentication.certificate(context.peer_identity().decode(errors="replace")))
-            self.calls.enter(call)
+            call.peer = context.peer()
+            self.calls.enter(call, stream=any(isinstance(each, flight.Ticket) and self._runs(each) for each in args))
             result = method(self, context, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - the RPC wrapper: everything is reported, nothing leaks
             raise calls.wire(error, call) from None
@@ -80,12 +84,15 @@ class FlightService(flight.FlightServerBase):
         self.authentication = authentication
         self.audit = audit
         self.calls = Calls(config.limits)
-        self.submissions = Submissions(pipeline, config.submitted)
+        self.spending = Spending(config.budget)
+        self.submissions = Submissions(pipeline, config.submitted, self.spending)
         self._pipeline = pipeline
         self._tickets = tickets
         self._body_max = config.limits.request_bytes_max
         self._heartbeat_s = config.server.heartbeat_s
+        self._life_s = config.limits.stream_life_s
         self._sql = flight_sql.FlightSql(pipeline, tickets, config.sql.handle_ttl_s, self._body_max)
+        self._ad_hoc = Rate("statements", config.limits.statements_per_min, config.limits.statements_burst)
         super().__init__(
             location,
             # With a handler the certificate's name is lost, without one there is no Handshake (docs/security.md).
@@ -93,6 +100,14 @@ class FlightService(flight.FlightServerBase):
             middleware={calls.NAME: CallFactory(self.calls, authentication, audit)},
             **tls.options(config.tls),
         )
+        self.calls.port = self.port
+        self._watch = Watch(self.calls, config.limits, self.port)
+
+    def shutdown(self) -> None:
+        """Stop listening, and wait for the calls that gRPC is not done with."""
+        self._watch.close()
+        super().shutdown()
+        self.spending.close()
 
     @_rpc
     def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> Iterator[flight.FlightInfo]:
@@ -128,13 +143,17 @@ class FlightService(flight.FlightServerBase):
         if messages.is_command(asked):
             table = self._sql.table(asked, caller_of(context))
             call.outcome.code = "ok"
-            return flight.RecordBatchStream(table)
+            return flight.GeneratorStream(table.schema, self._sent(call, iter([table])))
         answer = self._answer(context, descriptors.decode_ticket(asked, self._tickets, self._body_max))
         # Run last: after the engine has ended, its figures are known, whatever the end was.
         call.on_end(lambda: _account(call.outcome, answer))
         call.on_end(answer.execution.close)
+        charge = self.spending.reserve(caller_of(context), answer.plan)
+        call.on_end(lambda: charge.settle(answer.execution.stats))
         call.ticket, call.cancel = asked, answer.execution.cancel
-        return flight.GeneratorStream(answer.plan.dataset.schema, self._batches(context, call, answer))
+        return flight.GeneratorStream(
+            answer.plan.dataset.schema, self._sent(call, self._batches(context, call, answer))
+        )
 
     @_rpc
     def list_actions(self, context: flight.ServerCallContext) -> list[tuple[str, str]]:  # noqa: ARG002
@@ -149,7 +168,9 @@ class FlightService(flight.FlightServerBase):
             found = self._explain(context, body)
         elif action.type == "submit":
             request = descriptors.decode(body, self._body_max)
-            query = self.submissions.submit(self._plan(context, request), caller_of(context))
+            plan, caller = self._plan(context, request), caller_of(context)
+            self._count(context, plan)
+            query = self.submissions.submit(plan, caller)
             found = {"id": query.id, "state": query.state}
         elif action.type in ("status", "result", "cancel"):
             return iter([flight.Result(self._submitted(context, action.type, body))])
@@ -177,6 +198,10 @@ class FlightService(flight.FlightServerBase):
     def do_exchange(self, context: flight.ServerCallContext, *_: Any) -> None:  # noqa: ARG002
         raise Unsupported("unsupported", "DoExchange has no use here; ask with DoGet")
 
+    def _runs(self, ticket: flight.Ticket) -> bool:
+        """Whether a ticket is for rows of an engine, and not for Flight SQL's metadata, which are there already."""
+        return not messages.is_command(self._sql.ticket(ticket.ticket))
+
     def _metadata(self, descriptor: flight.FlightDescriptor) -> pa.Schema | None:
         """The schema of the metadata that is asked for; None when something else is."""
         command = descriptor.command or b""
@@ -191,10 +216,18 @@ class FlightService(flight.FlightServerBase):
 
     def _answer(self, context: flight.ServerCallContext, request: Request) -> Answer:
         if request.submission is None:
-            return self._pipeline.answer(self._plan(context, request))
+            plan = self._plan(context, request)
+            self._count(context, plan)
+            return self._pipeline.answer(plan)
         answer = self.submissions.answer(request.submission, caller_of(context))
         _name(_call(context).outcome, answer.plan)
         return answer
+
+    def _count(self, context: flight.ServerCallContext, plan: Plan) -> None:
+        """Hold a statement that is to run against its caller's rate."""
+        call = _call(context)
+        if plan.dataset.unnamed and call.named:
+            self._ad_hoc.spend(caller_of(context).name)
 
     def _submitted(self, context: flight.ServerCallContext, what: str, body: bytes) -> bytes:
         query_id, caller = descriptors.decode_object(body, self._body_max, ["id"]).get("id"), caller_of(context)
@@ -202,7 +235,7 @@ class FlightService(flight.FlightServerBase):
             query = self.submissions.cancel(query_id, caller)
             return json.dumps({"id": query.id, "state": query.state}).encode()
         if what == "status":
-            return json.dumps(self.submissions.get(query_id, caller).status()).encode()
+            return json.dumps(self.submissions.seen(query_id, caller).status()).encode()
         query = self.submissions.finished(query_id, caller)
         _name(_call(context).outcome, query.plan)
         asked = flight.FlightDescriptor.for_path(query.plan.dataset.name)
@@ -228,7 +261,7 @@ class FlightService(flight.FlightServerBase):
     def _plan(self, context: flight.ServerCallContext, request: Request) -> Plan:
         caller = caller_of(context)
         outcome = _call(context).outcome
-        outcome.dataset, outcome.params = request.dataset[:80] or SQL, calls.digest(request.params)
+        outcome.dataset, outcome.params = request.dataset[:80] or SQL, _digest(request)
         plan = self._pipeline.plan(request, caller)
         _name(outcome, plan)
         return plan
@@ -238,25 +271,36 @@ class FlightService(flight.FlightServerBase):
         prefetch = Prefetch(answer.batches)
         # Runs before the execution is closed: last registered, first released; so it is told to stop first.
         call.on_end(lambda: prefetch.close(answer.execution.cancel))
+        for batch in stream(
+            prefetch,
+            plan.dataset.schema,
+            batch_rows=plan.bounds.batch_rows,
+            batch_bytes=plan.bounds.batch_bytes,
+            timeout_s=plan.bounds.timeout_s,
+            heartbeat_s=self._heartbeat_s,
+            is_cancelled=context.is_cancelled,
+            stopped=call.stop,
+        ):
+            if outcome.first_batch_s is None and batch.num_rows:
+                outcome.first_batch_s = round(time.monotonic() - call.started, 4)
+            outcome.rows += batch.num_rows
+            outcome.bytes += batch.nbytes
+            yield batch
+        if prefetch.finished:
+            outcome.code = "ok"
+            _add_trailers(context, answer, outcome)
+
+    def _sent(self, call: Call, batches: Iterator[pa.RecordBatch | pa.Table]) -> Iterator[pa.RecordBatch | pa.Table]:
+        """The batches as gRPC takes them, for the watch to see how long that takes."""
         try:
-            for batch in stream(
-                prefetch,
-                plan.dataset.schema,
-                batch_rows=plan.bounds.batch_rows,
-                batch_bytes=plan.bounds.batch_bytes,
-                timeout_s=plan.bounds.timeout_s,
-                heartbeat_s=self._heartbeat_s,
-                is_cancelled=context.is_cancelled,
-                stopped=call.stop,
-            ):
-                if outcome.first_batch_s is None and batch.num_rows:
-                    outcome.first_batch_s = round(time.monotonic() - call.started, 4)
-                outcome.rows += batch.num_rows
-                outcome.bytes += batch.nbytes
+            for batch in batches:
+                call.waits()
                 yield batch
-            if prefetch.finished:
-                outcome.code = "ok"
-                _add_trailers(context, answer, outcome)
+                call.goes_on()
+                if time.monotonic() - call.started > self._life_s:
+                    raise TimedOut("timeout", f"the stream was open for {self._life_s:g} s and was ended; ask for less")
+            # The end is sent behind what the client has not read yet.
+            call.waits()
         except Exception as error:  # noqa: BLE001 - the RPC wrapper's other half: a stream outlives its method
             raise calls.wire(error, call) from None
 
@@ -271,7 +315,9 @@ class FlightService(flight.FlightServerBase):
 
     def _explain(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
         plan = self._plan(context, descriptors.decode(body, self._body_max))
-        return {**plan_json(plan), "sql": plan.bound_sql, "row_filters": [asdict(each) for each in plan.policies]}
+        # What a policy says, constants and all, is for those who run the server.
+        sql = plan.bound_sql if ENGINE_ROLE in caller_of(context).roles else plan.asked_sql
+        return {**plan_json(plan), "sql": sql, "row_filters": [asdict(each) for each in plan.policies]}
 
     @staticmethod
     def _listed(dataset: Dataset) -> flight.FlightInfo:
@@ -289,8 +335,14 @@ def _name(outcome: calls.Outcome, plan: Plan) -> None:
     """Say in a call's log line, audit line and metrics what is answered."""
     outcome.dataset = outcome.known = plan.dataset.name
     outcome.fingerprint, outcome.engine, outcome.cache = plan.fingerprint, plan.engine, plan.cache
-    outcome.params = calls.digest({name: to_json(value) for name, value in plan.params.items()})
+    values = {name: to_json(value) for name, value in plan.params.items()}
+    outcome.params = _digest(plan.statement) if plan.statement else calls.digest(values)
     outcome.policies = tuple(each.name for each in plan.policies)
+
+
+def _digest(request: Request) -> str:
+    """The hash of what was asked: of a statement, its text is a part."""
+    return calls.digest(request.params if request.sql is None else {"sql": request.sql, "params": request.params})
 
 
 def _account(outcome: calls.Outcome, answer: Answer) -> None:

@@ -22,6 +22,7 @@ from flight_server.errors import Cancelled, Error, InvalidRequest, NotFound, Ser
 from flight_server.model import Caller, ExecutionStats, Plan
 from flight_server.pipeline import Answer, Pipeline, question
 from flight_server.results.spill import Spill, SpillFile
+from flight_server.service.spending import Charge, Spending
 from flight_server.service.streams import Prefetch, stream
 from flight_server.telemetry import log, metrics
 
@@ -37,6 +38,7 @@ class Submission:
     id: str
     caller: Caller
     plan: Plan
+    charge: Charge
     state: State = "QUEUED"
     rows: int = 0
     bytes: int = 0
@@ -63,8 +65,9 @@ class Submission:
 class Submissions:
     """All submitted queries of this server: a bounded table, a few runners, one folder. Thread-safe."""
 
-    def __init__(self, pipeline: Pipeline, settings: Submitted) -> None:
+    def __init__(self, pipeline: Pipeline, settings: Submitted, spending: Spending) -> None:
         self._pipeline = pipeline
+        self._spending = spending
         self._settings = settings
         self._spill = Spill(settings.bytes_max)
         self._lock = threading.Lock()
@@ -73,7 +76,7 @@ class Submissions:
         self._closed = False
 
     def submit(self, plan: Plan, caller: Caller) -> Submission:
-        """Queue a plan and return at once. Raises Unavailable (busy, draining)."""
+        """Queue a plan and return at once. Raises Unavailable (busy, draining), Denied (budget-spent)."""
         with self._lock:
             self._forget_old()
             if self._closed:
@@ -81,7 +84,7 @@ class Submissions:
             if len(self._table) >= self._settings.queries_max:
                 raise Unavailable("busy", f"{len(self._table)} submitted queries are kept already; ask later")
             # Unguessable, though the owner is checked all the same.
-            found = Submission(secrets.token_hex(16), caller, plan)
+            found = Submission(secrets.token_hex(16), caller, plan, self._spending.reserve(caller, plan))
             self._table[found.id] = found
             self._runners.submit(self._run, found)
         return found
@@ -97,6 +100,14 @@ class Submissions:
         self._pipeline.describe(question(found.plan), caller)
         return found
 
+    def seen(self, query_id: object, caller: Caller) -> Submission:
+        """A query of this caller whose rows, and how many there are, it may see. Raises NotFound (unknown-query)."""
+        found = self.get(query_id, caller)
+        if not self._pipeline.sees(found.plan, caller):
+            # Other roles or claims than at `submit`, or other policies: they may hide what was kept.
+            raise NotFound("unknown-query", f"query {found.id} was submitted with other rights; submit it again")
+        return found
+
     def cancel(self, query_id: object, caller: Caller) -> Submission:
         """Stop a query that waits or runs; one that has ended stays as it is."""
         found = self.get(query_id, caller)
@@ -108,10 +119,7 @@ class Submissions:
 
     def finished(self, query_id: object, caller: Caller) -> Submission:
         """A query that succeeded. Raises what it failed with, Cancelled, or InvalidRequest while it runs."""
-        found = self.get(query_id, caller)
-        if not self._pipeline.sees(found.plan, caller):
-            # Other roles or claims than at `submit`, or other policies: they may hide what was kept.
-            raise NotFound("unknown-query", f"query {found.id} was submitted with other rights; submit it again")
+        found = self.seen(query_id, caller)
         if found.error is not None:
             raise found.error
         if found.state == "CANCELLED":
@@ -135,12 +143,16 @@ class Submissions:
             for each in self._table.values():
                 each.stop.set()
         self._runners.shutdown(wait=True, cancel_futures=True)
+        for each in self._table.values():
+            # Of those that never came to run.
+            each.charge.settle(each.stats)
         self._spill.close()
 
     def _run(self, query: Submission) -> None:
         """The top of a runner's task."""
         with self._lock:
             if query.stop.is_set():
+                query.charge.settle(query.stats)
                 return
             query.state = "RUNNING"
         end: State = "FAILED"
@@ -159,6 +171,7 @@ class Submissions:
             if end != "SUCCEEDED" and query.kept is not None:
                 query.kept.delete()
                 query.kept = None
+        query.charge.settle(query.stats)
         name = query.plan.dataset.name
         metrics.SCANNED_BYTES.labels(name).inc(query.stats.scanned_bytes)
         metrics.DOLLARS.labels(name).inc(query.stats.usd)

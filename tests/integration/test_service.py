@@ -96,7 +96,13 @@ def test_the_flight_info_is_the_plan(client: flight.FlightClient) -> None:
     assert plan["estimate"]["files"] == 2
     assert 0 < plan["estimate"]["bytes"] < 100_000
     assert plan["estimate"]["usd"] == pytest.approx(0.00005)
-    assert plan["limits"] == {"rows": 50_000, "timeout_s": 60.0, "scan_bytes": 2_000_000_000, "cost_usd": None}
+    assert plan["limits"] == {
+        "rows": 50_000,
+        "bytes": 20_000_000_000,
+        "timeout_s": 60.0,
+        "scan_bytes": 2_000_000_000,
+        "cost_usd": None,
+    }
 
 
 def test_an_absent_optional_parameter_is_dropped_and_means_latest(client: flight.FlightClient) -> None:

@@ -134,7 +134,11 @@ class SharedQuery:
         settings: Athena,
     ) -> None:
         self.plan = plan
-        self.waiters = 0
+        # In the order in which they came, and who of them is billed, once it has ended.
+        self.waiters: list[object] = []
+        self.payer: object | None = None
+        # Whether Athena was asked to run it; its id comes with the answer only.
+        self.asked = False
         self.done = threading.Event()
         self.abandoned = threading.Event()
         self.query_id = ""
@@ -189,6 +193,7 @@ class SharedQuery:
         for number in range(_STALE_MAX):
             attempt = f"{today}-{number}"
             asked = datetime.now(UTC)
+            self.asked = True
             self.query_id = self._start(attempt)
             status = self._watch()
             earlier = self._ended.has(status.id) or (status.completed or asked) < asked - _CLOCK_SKEW
