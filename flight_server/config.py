@@ -1,7 +1,7 @@
 """All settings, read once into one frozen object: `athena-flight.toml`, then ATHENA_FLIGHT_… variables, then flags.
 
 Every limit has its reason in its description; the description is its documentation (docs/operations.md is compared
-with it). Nothing else in the package reads the environment.
+with it). Nothing else in the package reads the environment, but provenance.py, which tells where a setting was found.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from flight_server.errors import ConfigError
+from flight_server.errors import ConfigError, nearest
 
+PREFIX = "ATHENA_FLIGHT_"
 DEFAULT_FILE = Path("athena-flight.toml")
 
 
@@ -50,6 +52,13 @@ class Server(_Section):
     )
     http_port: int = Field(
         8816, ge=0, le=65535, description="HTTP port; 0 picks a free one, as an unset one does beside port 0."
+    )
+    health: bool = Field(True, description="Answer gRPC health checks, for probes, on a port of their own.")
+    health_port: int = Field(
+        8817, ge=0, le=65535, description="Port of the gRPC health service, never with TLS; 0 as for `http_port`."
+    )
+    ready_ttl_s: float = Field(
+        1.0, ge=0, description="How long outcomes of readiness checks are kept: probes must not use up AWS's quotas."
     )
     grace_s: float = Field(
         20.0, ge=0, description="Time that running streams get at stop; container schedulers kill after 30 s."
@@ -152,6 +161,9 @@ class DuckDB(_Section):
     threads: int = Field(2, ge=1, description="Worker threads of all queries together; the cores of a small task.")
     memory: str = Field("2GB", description="Memory of all queries together, before DuckDB spills or refuses.")
     temp_bytes_max: str = Field("10GB", description="Disk that spilling may use.")
+    results_bytes_max: int = Field(
+        1_000_000_000, ge=0, description="Disk for results that are kept, least recently used out first; 0 keeps none."
+    )
 
 
 class Athena(_Section):
@@ -211,10 +223,54 @@ class Limits(_Section):
     request_bytes_max: int = Field(
         65_536, ge=1024, description="Longest ticket, descriptor or action body: a map of 1,000 weights fits."
     )
-    calls_max: int = Field(64, ge=1, description="Calls at once; each has a thread, and the engine only so many cores.")
-    queue_wait_s: float = Field(5.0, ge=0, description="How long a call waits for a place before `busy`.")
+    calls_max: int = Field(
+        64, ge=1, description="Calls at once, streams not among them; each has a thread, and they take milliseconds."
+    )
+    calls_per_caller: int = Field(
+        32, ge=1, description="Those of one caller, so that half of them are there for the others."
+    )
+    streams_max: int = Field(
+        32,
+        ge=1,
+        description="Streams at once; each has two threads and two batches, and the engine only so many cores.",
+    )
+    streams_per_caller: int = Field(
+        12, ge=1, description="Those of one caller: three full clients of four readers; others find places left."
+    )
+    queue_max: int = Field(
+        200, ge=0, description="Calls, and as many streams, that wait for a place; each has a thread. Past it `busy`."
+    )
+    queue_wait_s: float = Field(
+        1.0, ge=0, description="How long a call waits for a place before `busy`; clients come again by themselves."
+    )
+    stream_idle_s: float = Field(
+        300.0,
+        gt=0,
+        description="How long a stream waits for its reader, holding a query: longer than a slow cell runs.",
+    )
+    stream_life_s: float = Field(
+        14_400.0, gt=0, description="Longest stream, however slowly it is read; a night's export takes less."
+    )
+    unread_max: int = Field(
+        32, ge=0, description="Ended streams that nobody reads; each holds a thread. Past it connections are cut."
+    )
+    connections_max: int = Field(
+        4096, ge=1, description="Open files from which connections without a call are cut: 60 MiB of them."
+    )
+    statements_per_min: float = Field(
+        60.0, gt=0, description="SQL statements of one caller that run: one a second, as each is new to the planner."
+    )
+    statements_burst: int = Field(30, ge=1, description="Those at once: a dashboard opens with as many.")
     timeout_s: float = Field(300.0, gt=0, description="Engine time of one query, unless its dataset says less.")
     rows_max: int = Field(100_000_000, ge=1, description="Rows of one result, unless its dataset says less.")
+    bytes_max: int = Field(
+        20_000_000_000, ge=1, description="Arrow bytes of one result, unless its dataset says less: 200 for each row."
+    )
+    scan_bytes_max: int = Field(
+        1_000_000_000_000,
+        ge=1,
+        description="Bytes that one query may read, unless its dataset says less: $5 on Athena.",
+    )
     batch_rows_max: int = Field(65_536, ge=1, description="Rows of one record batch; larger ones delay the first.")
     disk_free_min: int = Field(
         500_000_000,
@@ -244,6 +300,17 @@ class Cost(_Section):
     bytes_min: int = Field(10_000_000, ge=0, description="Athena bills at least this much for each query.")
 
 
+class Budget(_Section):
+    """What callers may spend in a day (UTC) at this server; without any of these there is no limit."""
+
+    usd_per_day: float | None = Field(None, ge=0, description="Dollars of each caller for whom nothing else is said.")
+    roles: dict[str, float] = Field({}, description="Dollars by role; the largest of a caller's roles holds.")
+    callers: dict[str, float] = Field({}, description="Dollars by the caller's name; holds before the roles.")
+    file: Path | None = Field(
+        None, description="SQLite file of what was spent, kept over a restart; unset = in memory."
+    )
+
+
 class Sql(_Section):
     """SQL of a client's own: SELECTs over datasets, for everybody, and over tables, for some."""
 
@@ -253,6 +320,40 @@ class Sql(_Section):
     handle_ttl_s: float = Field(
         3600.0, gt=0, description="How long a prepared statement is good; tools keep them over a coffee break."
     )
+
+
+class Telemetry(_Section):
+    """Traces, sent to an OpenTelemetry collector; off without an endpoint. They need the extra `otlp`."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Collector that takes OTLP over HTTP, as http://collector:4318; absent = no traces.",
+    )
+    service_name: str = Field("athena-flight", description="Name of this service in the traces.")
+    sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of the traces that begin here; who sends `traceparent` decides for theirs."
+    )
+    spans_max: int = Field(
+        2048, ge=1, description="Spans that wait to be sent, 2 kB each; past it they are dropped, and no call waits."
+    )
+
+
+class System(_Section):
+    """The server's own datasets, `sys_calls` and the like, for operators."""
+
+    roles: tuple[str, ...] = Field(
+        ("operator",),
+        min_length=1,
+        description='Roles for which they exist, also without authentication; "*" = everybody.',
+    )
+    calls_kept: int = Field(
+        10_000, ge=1, description="Ended calls, and queries, kept in memory: some 10 MB; the audit log keeps all."
+    )
+    costs_kept: int = Field(
+        10_000, ge=1, description="Sums by day, caller and dataset kept in memory; past it the oldest are forgotten."
+    )
+    memory: str = Field("128MB", description="Memory of all queries over these tables, which are small.")
 
 
 class Log(_Section):
@@ -265,9 +366,7 @@ class Log(_Section):
 class Config(BaseSettings):
     """The effective settings. Build with `load`; print with `model_dump(mode="json")`, which shows no secret."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="ATHENA_FLIGHT_", env_nested_delimiter="__"
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__")
 
     server: Server = Server()
     auth: Auth = Auth()
@@ -283,7 +382,10 @@ class Config(BaseSettings):
     limits: Limits = Limits()
     submitted: Submitted = Submitted()
     cost: Cost = Cost()
+    budget: Budget = Budget()
     sql: Sql = Sql()
+    telemetry: Telemetry = Telemetry()
+    system: System = System()
     log: Log = Log()
 
     @classmethod
@@ -306,20 +408,47 @@ def load(path: Path | None = None, **flags: dict[str, Any]) -> Config:
     Without `path`, `athena-flight.toml` of the working directory is read where there is one.
     Raises ConfigError that names the file, the setting and what is wrong with it.
     """
+    file = file_of(path)
+    try:
+        return from_file(file, **flags)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(wrong_value(error.errors()[0])) from error
+
+
+def file_of(path: Path | None) -> Path | None:
+    """The file that is read. Raises ConfigError where the one that was asked for is not there."""
     file = path or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     if file is not None and not file.exists():
         raise ConfigError(f"there is no configuration file {str(file)!r}")
+    return file
+
+
+def from_file(file: Path | None, **flags: dict[str, Any]) -> Config:
+    """As `load`, with the errors of the libraries."""
 
     class FromFile(Config):
         model_config = SettingsConfigDict(toml_file=file)
 
-    try:
-        return FromFile(**flags)  # type: ignore[arg-type]
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        setting = ".".join(map(str, first["loc"]))
-        # What was given can be a secret, also one under a mistyped name.
-        shown = "" if first["type"] == "extra_forbidden" or "secret" in setting else f" (got {first['input']!r})"
-        raise ConfigError(f"setting {setting!r}: {first['msg']}{shown}") from error
+    return FromFile(**flags)  # type: ignore[arg-type]
+
+
+def settings() -> list[tuple[str, str]]:
+    """Section and name of every setting, in order."""
+    return [
+        (section, name)
+        for section, field in Config.model_fields.items()
+        for name in field.annotation.model_fields  # type: ignore[union-attr]
+    ]
+
+
+def wrong_value(error: ErrorDetails) -> str:
+    """What pydantic says of one setting, on one line and without anything that may be a secret."""
+    setting = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        known = [f"{section}.{name}" for section, name in settings()]
+        return f"there is no setting {setting!r}{nearest(setting, known if '.' in setting else Config.model_fields)}"
+    # What was given can be a secret.
+    shown = "" if "secret" in setting else f" (got {error['input']!r})"
+    return f"setting {setting!r}: {error['msg']}{shown}"

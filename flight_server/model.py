@@ -20,7 +20,8 @@ Scalar = bool | int | float | Decimal | str | date | datetime
 # A list is a tuple of scalars, a map a tuple of (key, value) pairs in key order: hashable, so that a plan can be a key.
 Value = Scalar | tuple[Scalar, ...] | tuple[tuple[Scalar, Scalar], ...]
 Claim = str | int | float | bool | tuple[str | int, ...]
-EngineName = Literal["duckdb", "athena"]
+# `system` has the server's own tables; datasets and callers choose among the others.
+EngineName = Literal["duckdb", "athena", "system"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ class Limits:
     max_rows: int | None = None
     max_cost_usd: float | None = None
     timeout_s: float | None = None
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ class Bounds:
     batch_bytes: int
     scan_bytes: int | None = None
     cost_usd: float | None = None
+    # Of the result, as Arrow holds it.
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +275,7 @@ class Dataset:
     limits: Limits
     cache: CachePolicy
     roles: frozenset[str]
-    engine: Literal["auto", "duckdb", "athena"]
+    engine: Literal["auto", "duckdb", "athena", "system"]
     materialize: Materialize | None
     deprecated: str | None
     path: Path
@@ -370,6 +374,8 @@ class ExecutionStats:
     query_id: str = ""
     scanned_bytes: int = 0
     usd: float = 0.0
+    # Stopped by us while it ran: what it had scanned until then is billed, and not in the figures.
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,6 +424,8 @@ class Engine(Protocol):
     """What can run plans. `start` returns at once; the query runs when `batches` is first asked for."""
 
     name: EngineName
+    # Results for equal plans: not kept, kept here as long as there is room, or kept where any replica has them.
+    keeps: Literal["nothing", "here", "shared"]
 
     def start(self, plan: Plan) -> Execution: ...
 
@@ -458,6 +466,7 @@ def plan_json(plan: Plan) -> dict[str, object]:
         "estimate": {"files": plan.told.files, "bytes": plan.told.bytes, "usd": plan.told.usd},
         "limits": {
             "rows": bounds.rows,
+            "bytes": bounds.bytes,
             "timeout_s": bounds.timeout_s,
             "scan_bytes": bounds.scan_bytes,
             "cost_usd": bounds.cost_usd,

@@ -32,7 +32,7 @@ from flight_server.plan.statement import Call, Statement, parameter_number, pars
 
 # The name of what has none, in plans, logs and metrics.
 NAME = "sql"
-# Parsed statements and shapes kept; one of each is some tens of kB. Drivers ask for each at least three times.
+# Statements kept as parsed, as shapes and with their values; each is some tens of kB. Drivers ask at least three times.
 _KEPT_MAX = 300
 _Kept = TypeVar("_Kept")
 _Number = TypeVar("_Number", int, float)
@@ -58,6 +58,7 @@ class Statements:
         self._lock = threading.Lock()
         self._parsed: OrderedDict[object, Statement] = OrderedDict()
         self._shapes: OrderedDict[object, Shape] = OrderedDict()
+        self._compiled: OrderedDict[object, Compiled] = OrderedDict()
 
     def ad_hoc(self, caller: Caller) -> bool:
         """Whether the caller may name tables of the catalog."""
@@ -87,8 +88,8 @@ class Statements:
         if statement.whole:
             types = parameter_types(statement, datasets, statement.tree, {})
             return Compiled(datasets[0], {}, types)
-        found = self._shape(statement, datasets, None)
-        return Compiled(_unnamed(statement.text, found, found.tree, datasets), {}, found.parameters)
+        found = self._shape(statement, datasets, self._tables(statement, None))
+        return Compiled(_unnamed(statement, found, found.tree, datasets), {}, found.parameters)
 
     def compile(
         self, request: Request, registry: Registry, caller: Caller, today: date, as_of: datetime | None
@@ -102,14 +103,16 @@ class Statements:
         if statement.whole:
             types = parameter_types(statement, datasets, statement.tree, {})
             return Compiled(datasets[0], _values(statement.calls[0], datasets[0], given, today), types)
-        found = self._shape(statement, datasets, as_of)
-        tree = _bound(found, given)
-        for table in list(allowed.tables(tree)):
-            number = stand_in(table)
-            if number is not None:
-                values = _values(statement.calls[number], datasets[number], given, today)
-                table.replace(_query(table, datasets[number], values))
-        return Compiled(_unnamed(statement.text, found, tree, datasets), {}, found.parameters)
+        tables = self._tables(statement, as_of)
+        # All that the answer is made from. Tools ask the same again for every page of rows.
+        key = (statement.text, _digests(datasets), repr(tables), repr(given), today)
+        with self._lock:
+            known = self._compiled.get(key)
+        if known is None:
+            found = self._shape(statement, datasets, tables)
+            known = _compiled(statement, datasets, found, given, today)
+            self._keep(self._compiled, key, known)
+        return known
 
     def _asked(self, request: Request, registry: Registry, caller: Caller) -> tuple[Statement, list[Dataset]]:
         """The parsed statement, and the datasets that it calls: only those that exist for the caller."""
@@ -123,9 +126,12 @@ class Statements:
             raise _no_tables(statement.tables[0])
         return statement, [_called(call, registry, caller) for call in statement.calls]
 
-    def _shape(self, statement: Statement, datasets: Sequence[Dataset], as_of: datetime | None) -> Shape:
-        tables = {name: self._columns(name, as_of) for name in statement.tables}
-        key = (statement.text, tuple(d.digest for d in datasets), repr(tables))
+    def _tables(self, statement: Statement, as_of: datetime | None) -> dict[str, dict[str, str]]:
+        """The columns of the tables that the statement names itself."""
+        return {name: self._columns(name, as_of) for name in statement.tables}
+
+    def _shape(self, statement: Statement, datasets: Sequence[Dataset], tables: Mapping[str, dict[str, str]]) -> Shape:
+        key = (statement.text, _digests(datasets), repr(tables))
         with self._lock:
             found = self._shapes.get(key)
         if found is None:
@@ -144,6 +150,23 @@ class Statements:
             kept[key] = value
             while len(kept) > _KEPT_MAX:
                 kept.popitem(last=False)
+
+
+def _digests(datasets: Sequence[Dataset]) -> tuple[str, ...]:
+    return tuple(dataset.digest for dataset in datasets)
+
+
+def _compiled(
+    statement: Statement, datasets: Sequence[Dataset], found: Shape, given: Mapping[int, object], today: date
+) -> Compiled:
+    """The statement with its parameters as literals and the queries of its datasets in place of their stand-ins."""
+    tree = _bound(found, given)
+    for table in list(allowed.tables(tree)):
+        number = stand_in(table)
+        if number is not None:
+            values = _values(statement.calls[number], datasets[number], given, today)
+            table.replace(_query(table, datasets[number], values))
+    return Compiled(_unnamed(statement, found, tree, datasets), {}, found.parameters)
 
 
 def _no_tables(table: str) -> InvalidRequest:
@@ -221,9 +244,11 @@ def _query(table: exp.Table, dataset: Dataset, values: Mapping[str, Value]) -> e
     return exp.Subquery(this=tree, alias=table.args["alias"].copy(), joins=table.args.get("joins"))
 
 
-def _unnamed(text: str, found: Shape, tree: exp.Query, datasets: Sequence[Dataset]) -> Dataset:
+def _unnamed(statement: Statement, found: Shape, tree: exp.Query, datasets: Sequence[Dataset]) -> Dataset:
     content = repr((dialect.canonical(tree), found.columns, found.sorted, found.hidden))
     engines = {dataset.engine for dataset in datasets} - {"auto"}
+    if "system" in engines and (statement.tables or any(dataset.engine != "system" for dataset in datasets)):
+        raise InvalidRequest("sql-refused", "the server's own datasets are joined with each other only")
     if len(engines) > 1:
         raise InvalidRequest("sql-refused", "the datasets of the statement are bound to different engines")
     return Dataset(
@@ -246,7 +271,7 @@ def _unnamed(text: str, found: Shape, tree: exp.Query, datasets: Sequence[Datase
         deprecated=None,
         path=Path(NAME),
         sql_line=1,
-        sql=text,
+        sql=statement.text,
         tree=tree,
         digest=hashlib.sha256(content.encode()).hexdigest(),
         hidden=found.hidden,
@@ -259,6 +284,7 @@ def _limits(all_of: Sequence[Limits]) -> Limits:
     return Limits(
         max_scan_bytes=_total([limits.max_scan_bytes for limits in all_of]),
         max_rows=_total([limits.max_rows for limits in all_of]),
+        max_bytes=_total([limits.max_bytes for limits in all_of]),
         max_cost_usd=_total([limits.max_cost_usd for limits in all_of]),
         timeout_s=_total([limits.timeout_s for limits in all_of]),
     )

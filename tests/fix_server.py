@@ -15,9 +15,11 @@ import pytest
 from flight_server import config
 from flight_server import server as servers
 from flight_server.server import Server
+from tests.wire import ASKED, action, command, ticket
+
+__all__ = ["ASKED", "action", "command", "ticket"]
 
 SQL = Path(__file__).parents[1] / "sql"
-ASKED = b"daily_prices?ticker=AAPL&start_date=2010-01-04&end_date=2010-01-29"
 
 
 class Serve(Protocol):
@@ -90,29 +92,6 @@ def raw(server: Server, method: str, body: bytes, timeout_s: float = 20.0) -> Re
             messages.extend(call)
         trailers = {key: value for key, value in call.trailing_metadata() or () if isinstance(value, str)}
         return Reply(messages, call.code(), call.details() or "", trailers)
-
-
-def ticket(body: bytes) -> bytes:
-    """`Ticket{ticket = body}`."""
-    return _field(1, body)
-
-
-def command(body: bytes) -> bytes:
-    """`FlightDescriptor{type = CMD, cmd = body}`."""
-    return b"\x08\x02" + _field(2, body)
-
-
-def action(name: str, body: bytes) -> bytes:
-    """`Action{type = name, body = body}`."""
-    return _field(1, name.encode()) + _field(2, body)
-
-
-def _field(number: int, content: bytes) -> bytes:
-    size, length = len(content), b""
-    while size > 127:
-        length += bytes([size & 127 | 128])
-        size >>= 7
-    return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
 
 def folder_of(path: Path, **files: str) -> Path:

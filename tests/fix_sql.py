@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import adbc_driver_flightsql.dbapi as adbc
 import pyarrow.flight as flight
@@ -30,6 +30,10 @@ class Counting:
     @property
     def name(self) -> EngineName:
         return self.inner.name
+
+    @property
+    def keeps(self) -> Literal["nothing", "here", "shared"]:
+        return self.inner.keeps
 
     def start(self, plan: Plan) -> Execution:
         self.started.append(plan)

@@ -62,6 +62,7 @@ def changes(before: Dataset, now: Dataset) -> Iterator[Change]:
     yield from _columns(before, now)
     for key, was, new in (
         ("max_rows", before.limits.max_rows, now.limits.max_rows),
+        ("max_bytes", before.limits.max_bytes, now.limits.max_bytes),
         ("max_scan", before.limits.max_scan_bytes, now.limits.max_scan_bytes),
         ("timeout", before.limits.timeout_s, now.limits.timeout_s),
         ("max_cost", before.limits.max_cost_usd, now.limits.max_cost_usd),

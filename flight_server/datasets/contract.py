@@ -218,8 +218,10 @@ def _sort_key(root: Section, text: str) -> SortKey:
 
 def _limits(section: Section) -> Limits:
     max_scan = _measure(section, "max_scan", _SIZE, _SIZES, "2 GB")
+    max_bytes = _measure(section, "max_bytes", _SIZE, _SIZES, "500 MB")
     limits = Limits(
         max_scan_bytes=None if max_scan is None else int(max_scan),
+        max_bytes=None if max_bytes is None else int(max_bytes),
         max_rows=_at_least(section, "max_rows", 1, 1) if "max_rows" in section.values else None,
         max_cost_usd=section.take("max_cost", float),
         timeout_s=_measure(section, "timeout", _DURATION, _DURATIONS, "60s"),

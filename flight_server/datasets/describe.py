@@ -24,6 +24,7 @@ def contract_json(dataset: Dataset) -> dict[str, object]:
         "limits": {
             "max_scan_bytes": limits.max_scan_bytes,
             "max_rows": limits.max_rows,
+            "max_bytes": limits.max_bytes,
             "max_cost_usd": limits.max_cost_usd,
             "timeout_s": limits.timeout_s,
         },

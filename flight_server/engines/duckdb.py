@@ -2,7 +2,7 @@
 
 One DuckDB instance for the process and one cursor for each query, as DuckDB asks for. The Iceberg extension comes
 from a wheel, so nothing is downloaded. After start, the instance can read the warehouse and nothing else, and its
-settings can no longer be changed: the second wall behind `plan/allowed.py`.
+settings can no longer be changed: the second wall behind `plan/allowed.py`. Results are kept where it is given a store.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 import importlib
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Literal, Protocol
 
 import duckdb
 import pyarrow as pa
 
 from flight_server.config import DuckDB as Settings
-from flight_server.errors import Cancelled, EngineFailed
-from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
+from flight_server.errors import Cancelled, EngineFailed, ResultLost
+from flight_server.model import EngineName, Execution, ExecutionStats, Plan, StoredResult
+from flight_server.telemetry import metrics
 
 # Load order matters: iceberg needs avro for its manifests, and both read through httpfs for s3:// warehouses.
 _EXTENSIONS = ("icu", "httpfs", "avro", "iceberg")
@@ -26,12 +28,32 @@ _EXTENSIONS = ("icu", "httpfs", "avro", "iceberg")
 _INTERRUPT_S = 0.02
 
 
+class ResultStore(Protocol):
+    """What the engine needs of a store for its results (`results/local.py`)."""
+
+    def find(self, fingerprint: str, max_age_s: float | None = None) -> StoredResult | None: ...
+
+    def read(self, stored: StoredResult) -> Iterator[pa.RecordBatch]: ...
+
+    def keep(self, fingerprint: str, batches: Iterator[pa.RecordBatch]) -> Generator[pa.RecordBatch, None, None]: ...
+
+    def close(self) -> None: ...
+
+
 class DuckDBEngine:
     """Runs plans on an embedded DuckDB. `warehouses` are the only folders or s3:// prefixes that it can read."""
 
     name: EngineName = "duckdb"
 
-    def __init__(self, settings: Settings, warehouses: tuple[str, ...], s3: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        warehouses: tuple[str, ...],
+        s3: Mapping[str, str] | None = None,
+        results: ResultStore | None = None,
+    ) -> None:
+        self._results = results
+        self.keeps: Literal["nothing", "here", "shared"] = "nothing" if results is None else "here"
         # Not the working directory, which is DuckDB's own choice and may be read-only or a repository.
         self._spill = tempfile.TemporaryDirectory(prefix="athena-flight-spill-", ignore_cleanup_errors=True)
         self._connection = duckdb.connect(
@@ -53,12 +75,19 @@ class DuckDBEngine:
         if s3:
             _create_secret(self._connection, s3)
         _lock_down(self._connection, warehouses)
+        metrics.DUCKDB_BYTES.set_function(self._held)
 
-    def start(self, plan: Plan) -> DuckDBExecution:
-        return DuckDBExecution(self._connection.cursor(), plan.sql, plan.bounds.batch_rows)
+    def start(self, plan: Plan) -> Execution:
+        query = DuckDBExecution(self._connection.cursor(), plan.sql, plan.bounds.batch_rows)
+        if self._results is None or plan.dataset.cache.mode == "off":
+            return query
+        return _KeptExecution(query, self._results, plan.fingerprint, lambda: self.stored(plan))
 
-    def stored(self, plan: Plan) -> StoredResult | None:  # noqa: ARG002 - the embedded engine keeps no results
-        return None
+    def stored(self, plan: Plan) -> StoredResult | None:
+        cache = plan.dataset.cache
+        if self._results is None or cache.mode == "off":
+            return None
+        return self._results.find(plan.fingerprint, cache.ttl_s)
 
     def describe(self, sql: str) -> list[tuple[str, str]]:
         """Column names and DuckDB types of a query, without running it."""
@@ -74,15 +103,28 @@ class DuckDBEngine:
         """Raise EngineFailed when DuckDB does not answer."""
         self.describe("SELECT 1 AS one")
 
+    def _held(self) -> float:
+        try:
+            row = self._connection.cursor().execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchone()
+        except duckdb.Error:
+            # Closed: whoever asks for metrics then gets the others.
+            return 0.0
+        return float(row[0]) if row and row[0] is not None else 0.0
+
     def close(self) -> None:
         self._connection.close()
         self._spill.cleanup()
+        if self._results is not None:
+            self._results.close()
 
 
 class DuckDBExecution:
     """One running query. Owns its cursor; `close` interrupts what still runs and frees it."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> None:
+    def __init__(
+        self, cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int, engine: EngineName = "duckdb"
+    ) -> None:
+        self._running = metrics.QUERIES_RUNNING.labels(engine)
         self._cursor = cursor
         self._sql = sql
         self._batch_rows = batch_rows
@@ -95,6 +137,10 @@ class DuckDBExecution:
 
         Raises EngineFailed with DuckDB's reason, Cancelled after `cancel`.
         """
+        with self._running.track_inprogress():
+            yield from self._fetched()
+
+    def _fetched(self) -> Iterator[pa.RecordBatch]:
         try:
             with self._in_use:
                 self._stop_if_cancelled()
@@ -136,6 +182,53 @@ class DuckDBExecution:
     def _stop_if_cancelled(self) -> None:
         if self._cancelled.is_set():
             raise Cancelled("cancelled", "the query was stopped")
+
+
+class _KeptExecution:
+    """A query whose result is read from the store where it has it, and else kept in it when it has come to its end."""
+
+    def __init__(
+        self,
+        query: DuckDBExecution,
+        results: ResultStore,
+        fingerprint: str,
+        find: Callable[[], StoredResult | None],
+    ) -> None:
+        self._query = query
+        self._results = results
+        self._fingerprint = fingerprint
+        self._find = find
+        self._keeping: Generator[pa.RecordBatch, None, None] | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """As `DuckDBExecution.batches`; raises ResultLost when a kept result breaks off after its first batch."""
+        stored = self._find()
+        if stored is not None:
+            sent = False
+            try:
+                for batch in self._results.read(stored):
+                    sent = True
+                    yield batch
+                return
+            except ResultLost:
+                # Pushed out between the look and the reading: ask again as if it had never been.
+                if sent:
+                    raise
+        self._keeping = self._results.keep(self._fingerprint, self._query.batches())
+        yield from self._keeping
+
+    def cancel(self) -> None:
+        self._query.cancel()
+
+    def close(self) -> None:
+        """Stop the query and give up what is not complete. Whoever took from `batches` has stopped doing so."""
+        self._query.close()
+        if self._keeping is not None:
+            self._keeping.close()
+
+    @property
+    def stats(self) -> ExecutionStats:
+        return self._query.stats
 
 
 def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:

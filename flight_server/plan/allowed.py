@@ -94,6 +94,18 @@ def check(tree: exp.Query) -> None:
             _check_function(node)
 
 
+def check_argument(node: exp.Expr) -> None:
+    """Raise Refused for a query, or a function that is not listed, in an argument of a dataset call.
+
+    Nothing of an argument is ever run; whoever tries is told the same as in every other place of a statement.
+    """
+    for part in node.walk():
+        if isinstance(part, exp.Query):
+            raise Refused("an argument of a dataset is a constant, not a query", part)
+        if isinstance(part, exp.Func):
+            _check_function(part)
+
+
 def tables(tree: exp.Query) -> Iterator[exp.Table]:
     """Every scan of a catalog table in `tree`; names of CTEs are no tables."""
     names = _cte_names(tree)

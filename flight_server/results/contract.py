@@ -1,4 +1,4 @@
-"""Holding a result against its contract, batch by batch: types restored without loss, nulls, row limits.
+"""Holding a result against its contract, batch by batch: types restored without loss, nulls, limits of rows and bytes.
 
 A result that does not fit is an error, never a silent coercion.
 """
@@ -14,10 +14,12 @@ from flight_server.errors import ContractViolated, InvalidRequest
 from flight_server.model import Dataset
 
 
-def conform(dataset: Dataset, batches: Iterator[pa.RecordBatch], rows_max: int) -> Iterator[pa.RecordBatch]:
+def conform(
+    dataset: Dataset, batches: Iterator[pa.RecordBatch], rows_max: int, bytes_max: int | None = None
+) -> Iterator[pa.RecordBatch]:
     """The batches with exactly the contract's schema. Lazy; raises ContractViolated or InvalidRequest (row-limit)."""
     schema, sent = dataset.result_schema, list(range(len(dataset.columns) - dataset.hidden))
-    rows = 0
+    rows = size = 0
     for batch in batches:
         rows += batch.num_rows
         if rows > rows_max:
@@ -25,7 +27,14 @@ def conform(dataset: Dataset, batches: Iterator[pa.RecordBatch], rows_max: int) 
                 "row-limit", f"{dataset.name} gave more than {rows_max:,} rows, which is its limit; ask for less"
             )
         whole = conform_batch(dataset.name, schema, batch)
-        yield whole.select(sent) if dataset.hidden else whole
+        if dataset.hidden:
+            whole = whole.select(sent)
+        size += whole.nbytes
+        if bytes_max is not None and size > bytes_max:
+            raise InvalidRequest(
+                "row-limit", f"{dataset.name} gave more than {bytes_max:,} bytes, which is its limit; ask for less"
+            )
+        yield whole
 
 
 def conform_batch(name: str, schema: pa.Schema, batch: pa.RecordBatch) -> pa.RecordBatch:

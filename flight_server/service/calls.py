@@ -1,7 +1,8 @@
 """What is true for every call: a place among the running ones, things to release at its end, one log line.
 
-`call_completed` always fires, also for calls whose stream never started, and is the only place where a call's
-resources are freed (facts: a generator that never ran has no `finally`).
+`call_completed` always fires, also for calls whose stream never started, and is where a call's resources are freed
+(facts: a generator that never ran has no `finally`). It does not fire while gRPC waits for a client that reads nothing:
+such a call is ended by the watch in `service/unread.py`, which frees all but its thread.
 """
 
 from __future__ import annotations
@@ -15,16 +16,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow.flight as flight
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from flight_server.config import Limits
-from flight_server.errors import Error, ServerError, Unavailable
+from flight_server.errors import CODES, Error, ServerError, TimedOut, Unavailable
 from flight_server.model import Caller
-from flight_server.service import status
+from flight_server.service import connections, status
+from flight_server.service.admission import Places
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication, Identity
-from flight_server.telemetry import log, metrics
+from flight_server.telemetry import log, metrics, traces
+from flight_server.telemetry.records import Records
 
 NAME = "call"
+# A stream looks up from its work this soon after it was told to stop, unless it waits for its client.
+_STOP_S = 1.0
 
 
 @dataclass
@@ -44,6 +50,7 @@ class Outcome:
     usd: float = 0.0
     # The dataset's name once it is known to be one: labels take no text of a client.
     known: str = ""
+    version: int = 0
     first_batch_s: float | None = None
     # SHA-256 of the parameters as canonical JSON, and the names of the policies that held.
     params: str = ""
@@ -52,41 +59,67 @@ class Outcome:
 
 
 class Calls:
-    """All running calls of a server: bounds their number, and knows them for drain."""
+    """All calls of a server: gives them places, and knows them for drain and for the watch.
+
+    Streams have places of their own, so that no plan and no list waits behind slow readers.
+    """
 
     def __init__(self, limits: Limits) -> None:
-        self._slots = threading.BoundedSemaphore(limits.calls_max)
-        self._queue_wait_s = limits.queue_wait_s
+        # Of the Flight service, once it listens.
+        self.port = 0
+        queue = (limits.queue_max, limits.queue_wait_s)
+        self.short = Places("calls", limits.calls_max, limits.calls_per_caller, *queue)
+        self.streams = Places("streams", limits.streams_max, limits.streams_per_caller, *queue)
         self._lock = threading.Lock()
+        self._present: set[Call] = set()
         self._running: set[Call] = set()
         self._draining = threading.Event()
 
-    def enter(self, call: Call) -> None:
+    def enter(self, call: Call, *, stream: bool = False) -> None:
         """Take a place, waiting a little for one. Raises Unavailable (busy, draining)."""
+        with self._lock:
+            self._present.add(call)
+        assert call.caller is not None  # noqa: S101 - set before any method runs
+        # Nobody's name is known without authentication: turns are then taken by connections, and have no bound.
+        name = call.caller.name if call.named else call.peer
+        place = (self.streams if stream else self.short).take(name, bounded=call.named)
+        call.on_end(place)
         if self._draining.is_set():
             raise Unavailable("draining", "the server is stopping; ask another one, or this one again later")
-        if not self._slots.acquire(timeout=self._queue_wait_s):
-            raise Unavailable("busy", "all places for calls are taken; try again in a few seconds")
-        call.on_end(self._slots.release)
         with self._lock:
             self._running.add(call)
 
     def leave(self, call: Call) -> None:
+        """The call has nothing any more, though gRPC may not be done with it."""
         with self._lock:
             self._running.discard(call)
 
+    def gone(self, call: Call) -> None:
+        """gRPC is done with the call."""
+        with self._lock:
+            self._present.discard(call)
+
     def cancel(self, ticket: bytes, caller: Caller) -> int:
         """Stop the caller's running streams of a ticket, and say how many there were."""
-        with self._lock:
-            # By name: the credential that cancels can be a newer one, whose claims say when it was issued.
-            found = [
-                call
-                for call in self._running
-                if call.ticket == ticket and call.caller is not None and call.caller.name == caller.name
-            ]
+        # By name: the credential that cancels can be a newer one, whose claims say when it was issued.
+        found = [
+            call
+            for call in self.running()
+            if call.ticket == ticket and call.caller is not None and call.caller.name == caller.name
+        ]
         for call in found:
             call.cancel()
         return len(found)
+
+    def running(self) -> list[Call]:
+        """Those that hold a place now."""
+        with self._lock:
+            return list(self._running)
+
+    def present(self) -> list[Call]:
+        """Those that gRPC is not done with, waiting and unread ones included."""
+        with self._lock:
+            return list(self._present)
 
     @property
     def count(self) -> int:
@@ -99,14 +132,23 @@ class Calls:
         return self._draining.is_set()
 
     def drain(self, grace_s: float) -> None:
-        """Refuse new calls, wait up to `grace_s` for the running ones, then tell those that are left to stop."""
+        """Refuse new calls, wait up to `grace_s` for the running ones, then tell those that are left to stop.
+
+        Those that cannot hear it, as their clients do not read, lose their connections.
+        """
         self._draining.set()
-        deadline = time.monotonic() + grace_s
+        for places in (self.short, self.streams):
+            places.close()
+        self._wait(grace_s)
+        for call in self.running():
+            call.stop.set()
+        self._wait(_STOP_S)
+        connections.close(self.port, {call.address for call in self.present() if call.unread and call.address})
+
+    def _wait(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
         while self.count and time.monotonic() < deadline:
             time.sleep(0.02)
-        with self._lock:
-            for call in self._running:
-                call.stop.set()
 
 
 @dataclass(eq=False)
@@ -116,10 +158,14 @@ class Call(flight.ServerMiddleware):
     calls: Calls
     outcome: Outcome
     audit: Audit
+    records: Records
     # Who calls; None until the client's certificate has said it.
     caller: Caller | None = None
     # The token that a Handshake or a password is answered with.
     bearer: str = field(default="", repr=False)
+    # Whether `caller` is somebody in particular; `peer` is gRPC's name for the connection.
+    named: bool = False
+    peer: str = ""
     # Set when the server wants the stream to end early.
     stop: threading.Event = field(default_factory=threading.Event)
     # Of a DoGet whose stream is made: what it was asked with, and how its query is stopped.
@@ -127,6 +173,11 @@ class Call(flight.ServerMiddleware):
     cancel: Callable[[], None] = field(default=lambda: None, repr=False)
     _releases: list[Callable[[], None]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    span: Span = field(default=INVALID_SPAN, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    # Since when the client has what there is to read; None while the server works.
+    _unread_since: float | None = None
+    _over: bool = False
 
     def on_end(self, release: Callable[[], None]) -> None:
         """Run `release` when the call is over, last registered first."""
@@ -139,7 +190,51 @@ class Call(flight.ServerMiddleware):
     def sending_headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.bearer}"} if self.bearer else {}
 
+    def waits(self) -> None:
+        """A batch goes to gRPC now, which returns when the client's window has room for it."""
+        self._unread_since = time.monotonic()
+
+    def goes_on(self) -> None:
+        """The batch has gone. Raises TimedOut when that took longer than the watch allows."""
+        with self._lock:
+            self._unread_since = None
+            if self._over:
+                raise TimedOut("timeout", "the stream waited too long for its reader and was ended; ask again")
+
+    @property
+    def unread(self) -> bool:
+        """Whether the client has what there is to read, and the server waits for it."""
+        return self._unread_since is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether the call has ended for us; gRPC may still wait for its client."""
+        return self._over
+
+    @property
+    def address(self) -> connections.Peer | None:
+        return connections.peer(self.peer)
+
+    def expire(self, idle_s: float) -> bool:
+        """End a call that has not been read for `idle_s`, but for gRPC's part. Whether that was so."""
+        with self._lock:
+            since = self._unread_since
+            if self._over or since is None or time.monotonic() - since < idle_s:
+                return False
+            self._over = True
+            if self.outcome.code != "ok":
+                self.outcome.code = "timeout"
+        self._finish(None)
+        return True
+
     def call_completed(self, exception: BaseException | None) -> None:
+        self.calls.gone(self)
+        with self._lock:
+            over, self._over = self._over, True
+        if not over:
+            self._finish(exception)
+
+    def _finish(self, exception: BaseException | None) -> None:
         for release in reversed(self._releases):
             try:
                 release()
@@ -157,6 +252,13 @@ class Call(flight.ServerMiddleware):
         }
         log.info("rpc", ms=round(seconds * 1000, 1), **said)
         self.audit.write(vars(outcome))
+        self.records.ended(vars(outcome), seconds, traces.trace_id(self.span))
+        _end_span(self.span, outcome)
+
+
+def _end_span(span: Span, outcome: Outcome) -> None:
+    traces.note(span, {name: value for name, value in vars(outcome).items() if name in _TRACED and value})
+    traces.end(span, outcome.code, failed=issubclass(CODES.get(outcome.code, Error), ServerError))
 
 
 def _measure(outcome: Outcome, seconds: float) -> None:
@@ -164,7 +266,7 @@ def _measure(outcome: Outcome, seconds: float) -> None:
     metrics.CALL_SECONDS.labels(outcome.method).observe(seconds)
     if outcome.first_batch_s is not None:
         metrics.FIRST_BATCH_SECONDS.labels(outcome.engine, outcome.cache).observe(outcome.first_batch_s)
-    if outcome.method == "DoGet" and outcome.known:
+    if outcome.method == "DoGet" and outcome.engine:
         metrics.ANSWERS.labels(outcome.engine, outcome.cache).inc()
         metrics.ROWS.labels(outcome.known).inc(outcome.rows)
         metrics.BYTES.labels(outcome.known).inc(outcome.bytes)
@@ -179,15 +281,23 @@ class CallFactory(flight.ServerMiddlewareFactory):
     server does not have included, and from which each of them can be answered with UNAUTHENTICATED.
     """
 
-    def __init__(self, calls: Calls, authentication: Authentication, audit: Audit) -> None:
+    def __init__(self, calls: Calls, authentication: Authentication, audit: Audit, records: Records) -> None:
         super().__init__()
         self._calls = calls
         self._authentication = authentication
         self._audit = audit
+        self._records = records
 
     def start_call(self, info: flight.CallInfo, headers: dict[str, list[str]]) -> Call:
         method = _METHODS.get(info.method, "Other")
-        call = Call(self._calls, Outcome(method), self._audit)
+        call = Call(
+            self._calls,
+            Outcome(method),
+            self._audit,
+            self._records,
+            named=self._authentication.required,
+            span=traces.call(method, headers),
+        )
         try:
             self._audit.check()
             _identify(call, self._authentication.identify(headers))
@@ -252,6 +362,8 @@ def wire(error: BaseException, call: Call, *, before_method: bool = False) -> Ex
     return status.to_wire(ServerError("internal", message), get_schema=get_schema)
 
 
+# What a span says of a call. Not its caller: traces leave the house.
+_TRACED = ("dataset", "version", "engine", "query_id", "rows", "bytes", "cache", "fingerprint", "scanned_bytes", "usd")
 _METHODS = {
     flight.FlightMethod.LIST_FLIGHTS: "ListFlights",
     flight.FlightMethod.GET_FLIGHT_INFO: "GetFlightInfo",

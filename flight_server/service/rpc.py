@@ -12,22 +12,28 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
 import pyarrow.flight as flight
+from opentelemetry.trace import Span
 
 from flight_server.config import Config
 from flight_server.datasets.describe import contract_json
-from flight_server.errors import InvalidRequest, Unsupported, nearest
+from flight_server.errors import InvalidRequest, TimedOut, Unsupported, nearest
 from flight_server.model import Dataset, Plan, Request, plan_json, to_json
 from flight_server.pipeline import ENGINE_ROLE, Answer, Pipeline
 from flight_server.service import calls, descriptors, tls
+from flight_server.service.admission import Rate
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication
 from flight_server.service.calls import Call, CallFactory, Calls, caller_of
 from flight_server.service.descriptors import Tickets
 from flight_server.service.flight_sql import messages
 from flight_server.service.flight_sql import service as flight_sql
+from flight_server.service.spending import Spending
 from flight_server.service.streams import Prefetch, stream
 from flight_server.service.submissions import Submissions
+from flight_server.service.unread import Watch
 from flight_server.statements import NAME as SQL
+from flight_server.telemetry import traces
+from flight_server.telemetry.records import Records
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -53,8 +59,10 @@ def _rpc(
             if call.caller is None:
                 # No header said it, so the client's certificate does; only here is its name known.
                 call.identified(self.authentication.certificate(context.peer_identity().decode(errors="replace")))
-            self.calls.enter(call)
-            result = method(self, context, *args, **kwargs)
+            call.peer = context.peer()
+            self.calls.enter(call, stream=any(isinstance(each, flight.Ticket) and self._runs(each) for each in args))
+            with traces.current(call.span):
+                result = method(self, context, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - the RPC wrapper: everything is reported, nothing leaks
             raise calls.wire(error, call) from None
         # A stream ends after its method: `_batches` says how.
@@ -76,23 +84,36 @@ class FlightService(flight.FlightServerBase):
         tickets: Tickets,
         authentication: Authentication,
         audit: Audit,
+        records: Records,
     ) -> None:
         self.authentication = authentication
         self.audit = audit
         self.calls = Calls(config.limits)
-        self.submissions = Submissions(pipeline, config.submitted)
+        self._records = records
+        self.spending = Spending(config.budget)
+        self.submissions = Submissions(pipeline, config.submitted, self.spending, records)
         self._pipeline = pipeline
         self._tickets = tickets
         self._body_max = config.limits.request_bytes_max
         self._heartbeat_s = config.server.heartbeat_s
+        self._life_s = config.limits.stream_life_s
         self._sql = flight_sql.FlightSql(pipeline, tickets, config.sql.handle_ttl_s, self._body_max)
+        self._ad_hoc = Rate("statements", config.limits.statements_per_min, config.limits.statements_burst)
         super().__init__(
             location,
             # With a handler the certificate's name is lost, without one there is no Handshake (docs/security.md).
             auth_handler=None if authentication.by_certificate else calls.HandshakeHandler(),
-            middleware={calls.NAME: CallFactory(self.calls, authentication, audit)},
+            middleware={calls.NAME: CallFactory(self.calls, authentication, audit, records)},
             **tls.options(config.tls),
         )
+        self.calls.port = self.port
+        self._watch = Watch(self.calls, config.limits, self.port)
+
+    def shutdown(self) -> None:
+        """Stop listening, and wait for the calls that gRPC is not done with."""
+        self._watch.close()
+        super().shutdown()
+        self.spending.close()
 
     @_rpc
     def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> Iterator[flight.FlightInfo]:
@@ -128,13 +149,18 @@ class FlightService(flight.FlightServerBase):
         if messages.is_command(asked):
             table = self._sql.table(asked, caller_of(context))
             call.outcome.code = "ok"
-            return flight.RecordBatchStream(table)
+            return flight.GeneratorStream(table.schema, self._sent(call, iter([table])))
         answer = self._answer(context, descriptors.decode_ticket(asked, self._tickets, self._body_max))
         # Run last: after the engine has ended, its figures are known, whatever the end was.
         call.on_end(lambda: _account(call.outcome, answer))
         call.on_end(answer.execution.close)
+        charge = self.spending.reserve(caller_of(context), answer.plan)
+        call.on_end(lambda: charge.settle(answer.execution.stats))
+        call.on_end(self._records.running(vars(call.outcome)))
         call.ticket, call.cancel = asked, answer.execution.cancel
-        return flight.GeneratorStream(answer.plan.dataset.schema, self._batches(context, call, answer))
+        return flight.GeneratorStream(
+            answer.plan.dataset.schema, self._sent(call, self._batches(context, call, answer))
+        )
 
     @_rpc
     def list_actions(self, context: flight.ServerCallContext) -> list[tuple[str, str]]:  # noqa: ARG002
@@ -149,7 +175,9 @@ class FlightService(flight.FlightServerBase):
             found = self._explain(context, body)
         elif action.type == "submit":
             request = descriptors.decode(body, self._body_max)
-            query = self.submissions.submit(self._plan(context, request), caller_of(context))
+            plan, caller = self._plan(context, request), caller_of(context)
+            self._count(context, plan)
+            query = self.submissions.submit(plan, caller)
             found = {"id": query.id, "state": query.state}
         elif action.type in ("status", "result", "cancel"):
             return iter([flight.Result(self._submitted(context, action.type, body))])
@@ -177,6 +205,10 @@ class FlightService(flight.FlightServerBase):
     def do_exchange(self, context: flight.ServerCallContext, *_: Any) -> None:  # noqa: ARG002
         raise Unsupported("unsupported", "DoExchange has no use here; ask with DoGet")
 
+    def _runs(self, ticket: flight.Ticket) -> bool:
+        """Whether a ticket is for rows of an engine, and not for Flight SQL's metadata, which are there already."""
+        return not messages.is_command(self._sql.ticket(ticket.ticket))
+
     def _metadata(self, descriptor: flight.FlightDescriptor) -> pa.Schema | None:
         """The schema of the metadata that is asked for; None when something else is."""
         command = descriptor.command or b""
@@ -191,10 +223,18 @@ class FlightService(flight.FlightServerBase):
 
     def _answer(self, context: flight.ServerCallContext, request: Request) -> Answer:
         if request.submission is None:
-            return self._pipeline.answer(self._plan(context, request))
+            plan = self._plan(context, request)
+            self._count(context, plan)
+            return self._pipeline.answer(plan)
         answer = self.submissions.answer(request.submission, caller_of(context))
         _name(_call(context).outcome, answer.plan)
         return answer
+
+    def _count(self, context: flight.ServerCallContext, plan: Plan) -> None:
+        """Hold a statement that is to run against its caller's rate."""
+        call = _call(context)
+        if plan.dataset.unnamed and call.named:
+            self._ad_hoc.spend(caller_of(context).name)
 
     def _submitted(self, context: flight.ServerCallContext, what: str, body: bytes) -> bytes:
         query_id, caller = descriptors.decode_object(body, self._body_max, ["id"]).get("id"), caller_of(context)
@@ -229,34 +269,53 @@ class FlightService(flight.FlightServerBase):
         caller = caller_of(context)
         outcome = _call(context).outcome
         outcome.dataset, outcome.params = request.dataset[:80] or SQL, _digest(request)
+        if request.sql is None:
+            # What is wrong with the request is then counted as this dataset's.
+            dataset = self._pipeline.describe(request, caller)
+            outcome.known, outcome.version = dataset.name, dataset.version
         plan = self._pipeline.plan(request, caller)
         _name(outcome, plan)
         return plan
 
     def _batches(self, context: flight.ServerCallContext, call: Call, answer: Answer) -> Iterator[pa.RecordBatch]:
         plan, outcome = answer.plan, call.outcome
-        prefetch = Prefetch(answer.batches)
+        sending = traces.begin("stream", call.span)
+        call.on_end(lambda: _end_stream(sending, outcome))
+        with traces.current(call.span):
+            prefetch = Prefetch(answer.batches)
         # Runs before the execution is closed: last registered, first released; so it is told to stop first.
         call.on_end(lambda: prefetch.close(answer.execution.cancel))
+        for batch in stream(
+            prefetch,
+            plan.dataset.schema,
+            batch_rows=plan.bounds.batch_rows,
+            batch_bytes=plan.bounds.batch_bytes,
+            timeout_s=plan.bounds.timeout_s,
+            heartbeat_s=self._heartbeat_s,
+            is_cancelled=context.is_cancelled,
+            stopped=call.stop,
+        ):
+            if outcome.first_batch_s is None and batch.num_rows:
+                outcome.first_batch_s = round(time.monotonic() - call.started, 4)
+                sending.add_event("first rows")
+            outcome.rows += batch.num_rows
+            outcome.bytes += batch.nbytes
+            yield batch
+        if prefetch.finished:
+            outcome.code = "ok"
+            _add_trailers(context, answer, outcome)
+
+    def _sent(self, call: Call, batches: Iterator[pa.RecordBatch | pa.Table]) -> Iterator[pa.RecordBatch | pa.Table]:
+        """The batches as gRPC takes them, for the watch to see how long that takes."""
         try:
-            for batch in stream(
-                prefetch,
-                plan.dataset.schema,
-                batch_rows=plan.bounds.batch_rows,
-                batch_bytes=plan.bounds.batch_bytes,
-                timeout_s=plan.bounds.timeout_s,
-                heartbeat_s=self._heartbeat_s,
-                is_cancelled=context.is_cancelled,
-                stopped=call.stop,
-            ):
-                if outcome.first_batch_s is None and batch.num_rows:
-                    outcome.first_batch_s = round(time.monotonic() - call.started, 4)
-                outcome.rows += batch.num_rows
-                outcome.bytes += batch.nbytes
+            for batch in batches:
+                call.waits()
                 yield batch
-            if prefetch.finished:
-                outcome.code = "ok"
-                _add_trailers(context, answer, outcome)
+                call.goes_on()
+                if time.monotonic() - call.started > self._life_s:
+                    raise TimedOut("timeout", f"the stream was open for {self._life_s:g} s and was ended; ask for less")
+            # The end is sent behind what the client has not read yet.
+            call.waits()
         except Exception as error:  # noqa: BLE001 - the RPC wrapper's other half: a stream outlives its method
             raise calls.wire(error, call) from None
 
@@ -290,6 +349,7 @@ def _call(context: flight.ServerCallContext) -> Call:
 def _name(outcome: calls.Outcome, plan: Plan) -> None:
     """Say in a call's log line, audit line and metrics what is answered."""
     outcome.dataset = outcome.known = plan.dataset.name
+    outcome.version = plan.dataset.version
     outcome.fingerprint, outcome.engine, outcome.cache = plan.fingerprint, plan.engine, plan.cache
     values = {name: to_json(value) for name, value in plan.params.items()}
     outcome.params = _digest(plan.statement) if plan.statement else calls.digest(values)
@@ -304,6 +364,11 @@ def _digest(request: Request) -> str:
 def _account(outcome: calls.Outcome, answer: Answer) -> None:
     stats = answer.execution.stats
     outcome.query_id, outcome.scanned_bytes, outcome.usd = stats.query_id, stats.scanned_bytes, stats.usd
+
+
+def _end_stream(span: Span, outcome: calls.Outcome) -> None:
+    traces.note(span, {"rows": outcome.rows, "bytes": outcome.bytes})
+    span.end()
 
 
 def _add_trailers(context: flight.ServerCallContext, answer: Answer, outcome: calls.Outcome) -> None:

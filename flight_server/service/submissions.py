@@ -1,8 +1,8 @@
 """Submitted queries: run by the server whether or not anybody waits, kept for a while, seen by their owner only.
 
-An engine that stores results runs the query until it is stored; its result is then an ordinary ticket, good on any
-replica. For the embedded engine, which stores nothing, the result goes to a file of this server (results/spill.py), and
-its ticket is good here only. The table of queries is this server's own, too: `status` goes to where `submit` went.
+An engine that stores results for all replicas runs the query until it is stored; its result is then an ordinary ticket.
+For the embedded engine the result goes to a file of this server (results/spill.py), and its ticket is good here only.
+The table of queries is this server's own, too: `status` goes to where `submit` went.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import pyarrow as pa
@@ -22,8 +23,10 @@ from flight_server.errors import Cancelled, Error, InvalidRequest, NotFound, Ser
 from flight_server.model import Caller, ExecutionStats, Plan
 from flight_server.pipeline import Answer, Pipeline, question
 from flight_server.results.spill import Spill, SpillFile
+from flight_server.service.spending import Charge, Spending
 from flight_server.service.streams import Prefetch, stream
-from flight_server.telemetry import log, metrics
+from flight_server.telemetry import log, metrics, traces
+from flight_server.telemetry.records import Records, Row, query
 
 State = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 # Nobody is sent these; they only make the run look up from its wait.
@@ -37,6 +40,7 @@ class Submission:
     id: str
     caller: Caller
     plan: Plan
+    charge: Charge
     state: State = "QUEUED"
     rows: int = 0
     bytes: int = 0
@@ -59,12 +63,38 @@ class Submission:
             "error": str(self.error) if self.error else None,
         }
 
+    def row(self) -> Row:
+        """A row of sys_queries."""
+        now, moment, plan = datetime.now(UTC), time.monotonic(), self.plan
+        took = (self.ended or moment) - self.started
+        code = self.error.code if self.error else {"SUCCEEDED": "ok", "CANCELLED": "cancelled"}.get(self.state)
+        row: Row = {
+            "caller": self.caller.name,
+            "dataset": plan.dataset.name,
+            "version": plan.dataset.version,
+            "engine": plan.engine,
+            "cache": plan.cache,
+            "fingerprint": plan.fingerprint,
+            "query_id": self.stats.query_id,
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "scanned_bytes": self.stats.scanned_bytes,
+            "usd": self.stats.usd,
+            "ms": round(took * 1000, 3),
+            "code": code,
+        }
+        started = now - timedelta(seconds=moment - self.started)
+        ended = None if self.ended is None else started + timedelta(seconds=took)
+        return query(row, started, ended, "submitted", self.state)
+
 
 class Submissions:
     """All submitted queries of this server: a bounded table, a few runners, one folder. Thread-safe."""
 
-    def __init__(self, pipeline: Pipeline, settings: Submitted) -> None:
+    def __init__(self, pipeline: Pipeline, settings: Submitted, spending: Spending, records: Records) -> None:
+        self._records = records
         self._pipeline = pipeline
+        self._spending = spending
         self._settings = settings
         self._spill = Spill(settings.bytes_max)
         self._lock = threading.Lock()
@@ -73,7 +103,7 @@ class Submissions:
         self._closed = False
 
     def submit(self, plan: Plan, caller: Caller) -> Submission:
-        """Queue a plan and return at once. Raises Unavailable (busy, draining)."""
+        """Queue a plan and return at once. Raises Unavailable (busy, draining), Denied (budget-spent)."""
         with self._lock:
             self._forget_old()
             if self._closed:
@@ -81,9 +111,9 @@ class Submissions:
             if len(self._table) >= self._settings.queries_max:
                 raise Unavailable("busy", f"{len(self._table)} submitted queries are kept already; ask later")
             # Unguessable, though the owner is checked all the same.
-            found = Submission(secrets.token_hex(16), caller, plan)
+            found = Submission(secrets.token_hex(16), caller, plan, self._spending.reserve(caller, plan))
             self._table[found.id] = found
-            self._runners.submit(self._run, found)
+            self._runners.submit(traces.carried(self._run), found)
         return found
 
     def get(self, query_id: object, caller: Caller) -> Submission:
@@ -133,6 +163,12 @@ class Submissions:
         # Its costs were counted when it ran; to read it again costs nothing.
         return Answer(found.plan, _Kept(found.kept, ExecutionStats(found.stats.query_id)), found.kept.read())
 
+    def queries(self) -> list[Row]:
+        """Rows of sys_queries: all that are kept."""
+        with self._lock:
+            self._forget_old()
+            return [each.row() for each in self._table.values()]
+
     def close(self) -> None:
         """Stop what runs, wait for it, and remove the results."""
         with self._lock:
@@ -140,12 +176,16 @@ class Submissions:
             for each in self._table.values():
                 each.stop.set()
         self._runners.shutdown(wait=True, cancel_futures=True)
+        for each in self._table.values():
+            # Of those that never came to run.
+            each.charge.settle(each.stats)
         self._spill.close()
 
     def _run(self, query: Submission) -> None:
         """The top of a runner's task."""
         with self._lock:
             if query.stop.is_set():
+                query.charge.settle(query.stats)
                 return
             query.state = "RUNNING"
         end: State = "FAILED"
@@ -164,9 +204,11 @@ class Submissions:
             if end != "SUCCEEDED" and query.kept is not None:
                 query.kept.delete()
                 query.kept = None
+        query.charge.settle(query.stats)
         name = query.plan.dataset.name
         metrics.SCANNED_BYTES.labels(name).inc(query.stats.scanned_bytes)
         metrics.DOLLARS.labels(name).inc(query.stats.usd)
+        self._records.spent(query.caller.name, name, query.stats.scanned_bytes, query.stats.usd)
         code = query.error.code if query.error else "ok" if end == "SUCCEEDED" else "cancelled"
         log.info("submitted", query=query.id, dataset=name, engine=query.plan.engine, code=code, rows=query.rows)
 
@@ -211,7 +253,7 @@ class Submissions:
 
     def _stored(self, query: Submission) -> bool:
         """Whether the engine has the whole result, so that reading it here would be for nothing."""
-        stored = self._pipeline.stored(query.plan)
+        stored = self._pipeline.lasting(query.plan)
         if stored is not None:
             query.rows, query.bytes = stored.rows, stored.bytes
         return stored is not None

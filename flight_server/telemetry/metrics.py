@@ -23,8 +23,16 @@ SCANNED_BYTES = Counter("athena_flight_scanned_bytes", "Bytes that engines say t
 DOLLARS = Counter("athena_flight_usd", "Dollars that queries cost at the configured price.", ["dataset"])
 ENGINE_QUERIES = Counter("athena_flight_engine_queries", "Query executions of Athena, by how they ended.", ["state"])
 CALLS_RUNNING = Gauge("athena_flight_calls_running", "Calls that hold a place now.")
+CALLS_QUEUED = Gauge("athena_flight_calls_queued", "Calls that wait for a place, by the kind of place.", ["kind"])
+STREAMS_UNREAD = Gauge("athena_flight_streams_unread", "Streams whose next batch their client has not taken yet.")
+CONNECTIONS_CLOSED = Counter(
+    "athena_flight_connections_closed", "Connections cut: nobody read on them, or there were too many.", ["reason"]
+)
 QUERIES_RUNNING = Gauge("athena_flight_queries_running", "Queries on an engine now, waiting ones included.", ["engine"])
 QUERIES_QUEUED = Gauge("athena_flight_queries_queued", "Queries that wait for a place on an engine.", ["engine"])
 POLL_LAG_SECONDS = Gauge("athena_flight_poll_lag_seconds", "How late the last look at running queries was.")
 READ_BYTES = Gauge("athena_flight_read_bytes", "Bytes of the read budget in use.")
+READ_BYTES_MAX = Gauge("athena_flight_read_bytes_max", "The whole read budget.")
+DUCKDB_BYTES = Gauge("athena_flight_duckdb_bytes", "Memory that the embedded engine holds.")
+LOCAL_BYTES = Gauge("athena_flight_local_result_bytes", "Disk that kept results of the embedded engine take.")
 DATASETS = Gauge("athena_flight_datasets", "Datasets in service.")

@@ -22,7 +22,7 @@ from flight_server.tables.catalog import open_catalog
 ROOT = Path(__file__).parents[2]
 SMALL = b"daily_prices?ticker=AAPL&start_date=2010-01-04&end_date=2010-01-29"
 # Each day of two stocks with all days up to it: ten million rows from a few thousand.
-LARGE_SQL = """-- /// dataset
+PAIRS = """-- /// dataset
 -- title = "Pairs of days"
 -- [columns]
 -- trade_date = { type = "date" }
@@ -30,6 +30,8 @@ LARGE_SQL = """-- /// dataset
 -- left_close = { type = "float32" }
 -- right_close = { type = "float32" }
 -- product    = { type = "float64" }
+-- [cache]
+-- mode = "<cache>"
 -- ///
 SELECT a.trade_date, a.meta_id, a.close AS left_close, b.close AS right_close,
   CAST(a.close AS DOUBLE) * CAST(b.close AS DOUBLE) AS product
@@ -44,8 +46,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         datasets = Path(folder, "sql")
         datasets.mkdir()
-        (datasets / "daily_prices.sql").write_text((ROOT / "sql/daily_prices.sql").read_text())
-        (datasets / "pairs.sql").write_text(LARGE_SQL)
+        prices = (ROOT / "sql/daily_prices.sql").read_text()
+        (datasets / "daily_prices.sql").write_text(prices)
+        (datasets / "prices_made.sql").write_text(
+            prices.replace("-- ///\nSELECT", '-- [cache]\n-- mode = "off"\n-- ///\nSELECT')
+        )
+        (datasets / "pairs.sql").write_text(PAIRS.replace("<cache>", "off"))
+        (datasets / "pairs_kept.sql").write_text(PAIRS.replace("<cache>", "snapshot"))
         settings = config.load(
             server={"port": 0},
             datasets={"directory": datasets},
@@ -68,7 +75,9 @@ def _small(running: server.Server, client: flight.FlightClient) -> None:
     _print("plan, in process", _times(200, lambda: running.pipeline.plan(request, ANONYMOUS)))
     descriptor = flight.FlightDescriptor.for_command(SMALL)
     _print("GetFlightInfo", _times(200, lambda: client.get_flight_info(descriptor)))
-    _print("DoGet of 19 rows", _times(50, lambda: client.do_get(flight.Ticket(SMALL)).read_all()))
+    made = SMALL.replace(b"daily_prices", b"prices_made")
+    _print("DoGet of 19 rows, made each time", _times(50, lambda: client.do_get(flight.Ticket(made)).read_all()))
+    _print("DoGet of 19 rows, kept", _times(200, lambda: client.do_get(flight.Ticket(SMALL)).read_all()))
 
 
 def _large(running: server.Server, client: flight.FlightClient) -> None:
@@ -95,6 +104,10 @@ def _large(running: server.Server, client: flight.FlightClient) -> None:
             f"({size / 1e6 / streamed:,.0f} MB/s), first rows after {first or 0:.3f} s"
         )
     print(f"over Flight / DuckDB alone, median of 3: {statistics.median(ratios):.2f}")
+    for what in ("made and kept", "kept", "kept"):
+        started = time.perf_counter()
+        table = client.do_get(flight.Ticket(b"pairs_kept")).read_all()
+        print(f"{table.num_rows:,} rows, {what}: {time.perf_counter() - started:.2f} s")
 
 
 def _times(count: int, call: Callable[[], object]) -> list[float]:

@@ -124,7 +124,8 @@ def test_every_type_goes_there_and_comes_back(db: Connection) -> None:
 
 def test_plan_says_what_would_run_and_explain_its_sql(query: Query) -> None:
     plan = query.plan()
-    assert (plan.dataset, plan.version, plan.engine, plan.cache) == ("daily_prices", 1, "duckdb", "off")
+    assert (plan.dataset, plan.version, plan.engine) == ("daily_prices", 1, "duckdb")
+    assert plan.cache in ("hit", "miss")
     assert plan.params == ASKED
     assert plan.files > 0
     assert set(plan.snapshots) == {"market_data.us_stocks_price", "reference.tb_meta"}

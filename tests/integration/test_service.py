@@ -79,7 +79,6 @@ def test_the_flight_info_is_the_plan(client: flight.FlightClient) -> None:
     info = client.get_flight_info(flight.FlightDescriptor.for_command(ASKED))
     assert info.schema.equals(schema(), check_metadata=True)
     assert info.ordered
-    assert (info.total_records, info.total_bytes) == (-1, -1)
     assert info.descriptor.command == ASKED
     (endpoint,) = info.endpoints
     assert endpoint.locations == []
@@ -87,7 +86,9 @@ def test_the_flight_info_is_the_plan(client: flight.FlightClient) -> None:
     plan = json.loads(info.app_metadata)
     assert plan["params"] == {"ticker": "AAPL", "start_date": "2010-01-04", "end_date": "2010-01-29"}
     assert (plan["dataset"], plan["version"], plan["engine"]) == ("daily_prices", 1, "duckdb")
-    assert (plan["dropped"], plan["cache"]) == ([], "off")
+    assert plan["dropped"] == []
+    # Another test may have asked the same.
+    assert plan["cache"] in ("hit", "miss")
     assert set(plan["snapshots"]) == {"market_data.us_stocks_price", "reference.tb_meta"}
     assert all(isinstance(snapshot, int) for snapshot in plan["snapshots"].values())
     assert len(plan["fingerprint"]) == 64
@@ -95,7 +96,13 @@ def test_the_flight_info_is_the_plan(client: flight.FlightClient) -> None:
     assert plan["estimate"]["files"] == 2
     assert 0 < plan["estimate"]["bytes"] < 100_000
     assert plan["estimate"]["usd"] == pytest.approx(0.00005)
-    assert plan["limits"] == {"rows": 50_000, "timeout_s": 60.0, "scan_bytes": 2_000_000_000, "cost_usd": None}
+    assert plan["limits"] == {
+        "rows": 50_000,
+        "bytes": 20_000_000_000,
+        "timeout_s": 60.0,
+        "scan_bytes": 2_000_000_000,
+        "cost_usd": None,
+    }
 
 
 def test_an_absent_optional_parameter_is_dropped_and_means_latest(client: flight.FlightClient) -> None:
@@ -174,7 +181,7 @@ def test_the_trailers_say_what_was_sent(demo_server: Server) -> None:
     said = {name.removeprefix("x-athena-flight-"): value for name, value in reply.trailers.items()}
     assert said["rows"] == "19"
     assert int(said["bytes"]) > 19 * 12
-    assert (said["cache"], said["engine"]) == ("off", "duckdb")
+    assert (said["cache"] in ("hit", "miss"), said["engine"]) == (True, "duckdb")
     assert {"query-id", "scanned-bytes", "usd"} <= set(said)
 
 

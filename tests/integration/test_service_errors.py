@@ -268,22 +268,25 @@ def test_an_unexpected_failure_gives_an_incident_and_nothing_else(serve: Serve) 
 
 
 def test_a_full_server_is_busy_and_has_places_again(serve: Serve, datasets: Write) -> None:
-    server = serve(datasets(slow=dataset(SLOW)), limits={"calls_max": 2, "queue_wait_s": 0.1})
+    server = serve(datasets(slow=dataset(SLOW)), limits={"streams_max": 2, "queue_wait_s": 0.1})
     clients = [connect(server) for _ in range(2)]
     readers = [client.do_get(flight.Ticket(b"slow")) for client in clients]
     deadline = time.monotonic() + 5
     while server.flight.calls.count < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     started = time.monotonic()
-    check(raw(server, "GetFlightInfo", command(b"slow")), "busy", "try again in a few seconds")
-    check(raw(server, "ListFlights", b""), "busy")
+    check(raw(server, "DoGet", ticket(b"slow")), "busy", "all 2 places for streams are taken; try again in a few")
+    # Plans and lists have places of their own.
+    assert raw(server, "GetFlightInfo", command(b"slow")).code == grpc.StatusCode.OK
     assert time.monotonic() - started < 2
     for reader in readers:
         reader.cancel()
     deadline = time.monotonic() + 5
     while server.flight.calls.count and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert raw(server, "GetFlightInfo", command(b"slow")).code == grpc.StatusCode.OK
+    again = clients[0].do_get(flight.Ticket(b"slow"))
+    assert again.schema.names
+    again.cancel()
     for client in clients:
         client.close()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
@@ -16,7 +17,7 @@ from flight_server.engines.athena.query import Admission, Ended, ResultStore, Sh
 from flight_server.engines.athena.running import start, stop, watch
 from flight_server.errors import Cancelled, EngineFailed, ResultLost, Unavailable
 from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
-from flight_server.telemetry import log, metrics
+from flight_server.telemetry import log, metrics, traces
 
 if TYPE_CHECKING:
     from mypy_boto3_athena.client import AthenaClient
@@ -26,6 +27,7 @@ class AthenaEngine:
     """Runs plans on Athena. Equal plans at the same time are one query, stopped when the last waiter leaves."""
 
     name: EngineName = "athena"
+    keeps: Literal["nothing", "here", "shared"] = "shared"
 
     def __init__(self, client: AthenaClient, store: ResultStore, settings: Athena, cost: Cost) -> None:
         self._api = Api(client, settings)
@@ -47,7 +49,12 @@ class AthenaEngine:
 
     def stored(self, plan: Plan) -> StoredResult | None:
         cache = plan.dataset.cache
-        return None if cache.mode == "off" else self._store.find(plan.fingerprint, cache.ttl_s)
+        if cache.mode == "off":
+            return None
+        with traces.span("find result") as span:
+            found = self._store.find(plan.fingerprint, cache.ttl_s)
+            traces.note(span, {"found": found is not None})
+        return found
 
     def ping(self) -> None:
         self._api.ping()
@@ -99,8 +106,8 @@ class AthenaEngine:
         self._ended.add(stored.query_id, lost=True)
         self._store.forget(stored.fingerprint)
 
-    def join(self, plan: Plan) -> SharedQuery:
-        """The running query of this plan, or a new one; the caller is one of its waiters until it `leave`s."""
+    def join(self, plan: Plan, waiter: object) -> SharedQuery:
+        """The running query of this plan, or a new one, with `waiter` among those who wait until it `leave`s."""
         with self._lock:
             if self._closed:
                 raise Unavailable("draining", "the server is stopping; ask another one, or this one again later")
@@ -111,19 +118,33 @@ class AthenaEngine:
                 )
                 self._running[plan.fingerprint] = shared
                 shared.start()
-            shared.waiters += 1
+            shared.waiters.append(waiter)
             return shared
 
-    def leave(self, shared: SharedQuery) -> None:
-        """One waiter less; without any the query is stopped."""
+    def pays(self, shared: SharedQuery, waiter: object) -> bool:
+        """Whether the query's cost is this waiter's: of those who waited until it ended, the one who came first."""
+        with self._lock:
+            self._bill(shared)
+            return shared.payer is waiter
+
+    @staticmethod
+    def _bill(shared: SharedQuery) -> None:
+        if shared.payer is None and shared.done.is_set() and shared.waiters:
+            shared.payer = shared.waiters[0]
+
+    def leave(self, shared: SharedQuery, waiter: object) -> bool:
+        """One waiter less; without any the query is stopped. Whether it was, and may have scanned something."""
         with self._lock:
             self._ending = {query for query in self._ending if not query.done.is_set()}
-            shared.waiters -= 1
-            if shared.waiters == 0:
+            self._bill(shared)
+            shared.waiters.remove(waiter)
+            stopped = not shared.waiters and not shared.done.is_set() and shared.asked
+            if not shared.waiters:
                 shared.abandoned.set()
                 self._ending.add(shared)
                 if self._running.get(shared.plan.fingerprint) is shared:
                     del self._running[shared.plan.fingerprint]
+            return stopped
 
     def close(self) -> None:
         """Stop what runs, on Athena too, and end all threads."""
@@ -150,6 +171,7 @@ class AthenaExecution:
         self._lock = threading.Lock()
         self._shared: SharedQuery | None = None
         self._stats = ExecutionStats()
+        self._stopped = False
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows of the stored result, or of a query run now. Blocks; raises EngineFailed, Unavailable, Cancelled."""
@@ -177,17 +199,17 @@ class AthenaExecution:
 
     @property
     def stats(self) -> ExecutionStats:
-        return self._stats
+        return replace(self._stats, stopped=self._stopped)
 
     def _run(self) -> StoredResult:
         with self._lock:
             if self._cancelled.is_set():
                 raise Cancelled("cancelled", "the query was stopped")
-            shared = self._shared = self._engine.join(self._plan)
+            shared = self._shared = self._engine.join(self._plan, self)
         try:
             return shared.result(self._cancelled)
         finally:
-            scanned = shared.scanned_bytes
+            scanned = shared.scanned_bytes if self._engine.pays(shared, self) else None
             usd = 0.0 if scanned is None else max(scanned, self._cost.bytes_min) / 1e12 * self._cost.usd_per_tb
             self._stats = ExecutionStats(shared.query_id, scanned or 0, usd)
             self._leave()
@@ -195,8 +217,8 @@ class AthenaExecution:
     def _leave(self) -> None:
         with self._lock:
             shared, self._shared = self._shared, None
-        if shared is not None:
-            self._engine.leave(shared)
+        if shared is not None and self._engine.leave(shared, self):
+            self._stopped = True
 
     def _read(self, stored: StoredResult) -> Iterator[pa.RecordBatch]:
         """The rows of a result, with the query's id in whatever goes wrong. One that is lost is not served again."""

@@ -1,0 +1,205 @@
+"""Results of the embedded engine on this server's disk: Arrow IPC files by fingerprint, least recently used out first.
+
+What a query sends is written beside the sending, and kept only when the query came to its end: a broken-off result is
+never found. The folder is private and does not outlive the process, so nothing in it is trusted that this process did
+not write, and rows that policies guard are gone with it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow as pa
+
+from flight_server.errors import ResultLost
+from flight_server.model import Part, StoredResult
+from flight_server.telemetry import log, metrics
+
+# Half the disk for prices (facts: lz4 0.52), at a cost that is small against the query's.
+_COMPRESSION = "lz4"
+# One large result must not push out all the small ones that people ask for again.
+_SHARE = 4
+# A folder with more files than this is slow to remove; a result's entry in memory is some hundred bytes.
+_RESULTS_MAX = 10_000
+
+
+class LocalStore:
+    """Keeps what fits in `bytes_max` bytes of disk. Thread-safe."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._lock = threading.Lock()
+        # With the bytes on disk of each, which are fewer than those sent.
+        self._results: OrderedDict[str, tuple[StoredResult, int]] = OrderedDict()
+        self._folder: Path | None = None
+        self._used = 0
+        self._made = 0
+        self._closed = False
+        metrics.LOCAL_BYTES.set_function(lambda: self._used)
+
+    @property
+    def used(self) -> int:
+        """Bytes on disk of complete results."""
+        return self._used
+
+    def find(self, fingerprint: str, max_age_s: float | None = None) -> StoredResult | None:
+        """The complete result of a fingerprint, unless it is older than `max_age_s`."""
+        with self._lock:
+            if fingerprint not in self._results:
+                return None
+            found, _ = self._results[fingerprint]
+            if max_age_s is not None and time.time() - found.created > max_age_s:
+                return None
+            self._results.move_to_end(fingerprint)
+            return found
+
+    def read(self, stored: StoredResult) -> Iterator[pa.RecordBatch]:
+        """The batches as the engine gave them, one in memory at a time. Raises ResultLost when they are gone."""
+        if not stored.parts:
+            return
+        (part,) = stored.parts
+        rows = 0
+        try:
+            # Once it is open it can be read to its end, also when it is pushed out meanwhile.
+            with pa.OSFile(part.path) as source, pa.ipc.open_stream(source) as reader:
+                for batch in reader:
+                    rows += batch.num_rows
+                    yield batch
+        except (OSError, pa.ArrowException) as error:
+            self.forget(stored)
+            raise ResultLost("a kept result cannot be read") from error
+        if rows != part.rows:
+            self.forget(stored)
+            raise ResultLost(f"a kept result gave {rows:,} of its {part.rows:,} rows")
+
+    def forget(self, stored: StoredResult) -> None:
+        """Give up a result, unless a newer one has taken its place."""
+        with self._lock:
+            if stored.fingerprint in self._results and self._results[stored.fingerprint][0] is stored:
+                self._drop(stored.fingerprint)
+
+    def keep(self, fingerprint: str, batches: Iterator[pa.RecordBatch]) -> Generator[pa.RecordBatch, None, None]:
+        """Pass `batches` on, and keep them when they have come to their end. On a full disk they are only passed on."""
+        copy: _Copy | None = None
+        complete = False
+        try:
+            for batch in batches:
+                if copy is None:
+                    copy = self._copy(batch.schema)
+                copy.write(batch)
+                yield batch
+            complete = True
+        finally:
+            if copy is not None:
+                self._end(fingerprint, copy, complete=complete)
+            elif complete:
+                self._add(StoredResult(fingerprint, "", (), 0, time.time()), 0)
+
+    def close(self) -> None:
+        """Remove all files; readers that have one open can finish it."""
+        with self._lock:
+            self._closed = True
+            self._results.clear()
+            self._used = 0
+            folder, self._folder = self._folder, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _copy(self, schema: pa.Schema) -> _Copy:
+        with self._lock:
+            if self._closed:
+                return _Copy(None, schema, 0)
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="athena-flight-results-"))
+            self._made += 1
+            return _Copy(self._folder / f"{self._made}.arrow", schema, self._bytes_max // _SHARE)
+
+    def _end(self, fingerprint: str, copy: _Copy, *, complete: bool) -> None:
+        path = copy.close()
+        if path is None:
+            return
+        if not complete:
+            path.unlink(missing_ok=True)
+            return
+        part = Part(str(path), copy.rows, copy.bytes)
+        self._add(StoredResult(fingerprint, "", (part,), 0, time.time()), copy.disk_bytes)
+
+    def _add(self, stored: StoredResult, disk_bytes: int) -> None:
+        with self._lock:
+            if self._closed:
+                # Its file went with the folder.
+                return
+            if stored.fingerprint in self._results:
+                self._drop(stored.fingerprint)
+            self._results[stored.fingerprint] = stored, disk_bytes
+            self._used += disk_bytes
+            while self._used > self._bytes_max or len(self._results) > _RESULTS_MAX:
+                self._drop(next(iter(self._results)))
+
+    def _drop(self, fingerprint: str) -> None:
+        stored, disk_bytes = self._results.pop(fingerprint)
+        self._used -= disk_bytes
+        for part in stored.parts:
+            Path(part.path).unlink(missing_ok=True)
+
+
+class _Copy:
+    """A result on its way to disk. One that is too large or cannot be written is given up, and `write` does nothing."""
+
+    def __init__(self, path: Path | None, schema: pa.Schema, disk_bytes_max: int) -> None:
+        self._path = path
+        self._schema = schema
+        self._disk_bytes_max = disk_bytes_max
+        self._open: tuple[pa.NativeFile, pa.ipc.RecordBatchStreamWriter] | None = None
+        self.rows = 0
+        self.bytes = 0
+        self.disk_bytes = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if self._path is None:
+            return
+        try:
+            sink, writer = self._open = self._open or _opened(self._path, self._schema)
+            writer.write_batch(batch)
+            self.rows += batch.num_rows
+            self.bytes += batch.nbytes
+            self.disk_bytes = sink.tell()
+        except (OSError, pa.ArrowException) as error:
+            log.warning("result_not_kept", reason=str(error)[:200])
+            self._give_up()
+        if self.disk_bytes > self._disk_bytes_max:
+            self._give_up()
+
+    def close(self) -> Path | None:
+        """The finished file; None when there is none to keep."""
+        try:
+            if self._open is not None:
+                sink, writer = self._open
+                writer.close()
+                self.disk_bytes = sink.tell()
+                sink.close()
+        except (OSError, pa.ArrowException) as error:
+            log.warning("result_not_kept", reason=str(error)[:200])
+            self._give_up()
+        return self._path
+
+    def _give_up(self) -> None:
+        opened, self._open = self._open, None
+        path, self._path = self._path, None
+        with suppress(OSError):
+            if opened is not None:
+                opened[0].close()
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+
+def _opened(path: Path, schema: pa.Schema) -> tuple[pa.NativeFile, pa.ipc.RecordBatchStreamWriter]:
+    sink = pa.OSFile(str(path), "wb")
+    return sink, pa.ipc.new_stream(sink, schema, options=pa.ipc.IpcWriteOptions(compression=_COMPRESSION))

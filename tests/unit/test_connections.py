@@ -1,0 +1,89 @@
+"""Connections are found by their peers among the file descriptors of the process, and cut."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from flight_server.service import connections
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("ipv4:127.0.0.1:5000", ("127.0.0.1", 5000)),
+        ("ipv6:%5B::1%5D:5000", ("::1", 5000)),
+        ("ipv6:[::ffff:10.0.0.7]:5000", ("10.0.0.7", 5000)),
+        ("unix:", None),
+        ("", None),
+    ],
+)
+def test_a_peer_has_one_form(text: str, found: tuple[str, int] | None) -> None:
+    assert connections.peer(text) == found
+
+
+class Port:
+    """A port that accepts, with its connections: pairs of the client's end and ours."""
+
+    def __init__(self, family: socket.AddressFamily, stack: ExitStack) -> None:
+        self._stack = stack
+        self._listener = stack.enter_context(socket.create_server(("::1", 0), family=family))
+        self.number = int(self._listener.getsockname()[1])
+
+    def connect(self) -> socket.socket:
+        client = self._stack.enter_context(socket.create_connection(("::1", self.number)))
+        self._stack.enter_context(self._listener.accept()[0])
+        client.settimeout(5)
+        return client
+
+
+@pytest.fixture
+def port() -> Iterator[Port]:
+    with ExitStack() as stack:
+        yield Port(socket.AF_INET6, stack)
+
+
+def address(client: socket.socket) -> connections.Peer:
+    host, number = client.getsockname()[:2]
+    return host, number
+
+
+def cut(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_the_connection_of_a_peer_is_cut_and_no_other(port: Port) -> None:
+    first, second = port.connect(), port.connect()
+    assert connections.close(port.number, {address(first)}) == 1
+    assert (cut(first), cut(second)) == (True, False)
+    assert connections.close(port.number, {("::1", 1)}) == 0
+    assert connections.close(port.number, set()) == 0
+
+
+def test_the_oldest_without_a_call_are_cut(port: Port) -> None:
+    clients = [port.connect() for _ in range(6)]
+    assert connections.trim(port.number, 3, {address(clients[0])}) == 3
+    assert [cut(client) for client in clients] == [False, True, True, True, False, False]
+
+
+def test_nothing_is_cut_below_the_bound(port: Port) -> None:
+    clients = [port.connect() for _ in range(3)]
+    assert connections.trim(port.number, 3, set()) == 0
+    assert not any(cut(client) for client in clients)
+
+
+def test_looking_leaves_no_file_open(port: Port, tmp_path: Path) -> None:
+    client = port.connect()
+    with (tmp_path / "file").open("w"):
+        before = connections.count()
+        assert connections.trim(port.number, 3, set()) == 0
+        assert connections.close(port.number, {address(client)}) == 1
+        assert connections.count() == before >= 4

@@ -1,0 +1,136 @@
+"""What callers have spent: charged before a query runs, mended after it, kept over a restart, new every day."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from flight_server.config import Budget
+from flight_server.errors import ConfigError, Denied
+from flight_server.model import Caller, Estimate, ExecutionStats, Plan
+from flight_server.pipeline import Pipeline
+from flight_server.service.spending import Spending
+from tests.fix_identity import Desk
+
+ALICE, BOB = Caller("alice", frozenset({"pm"})), Caller("bob", frozenset({"pm", "batch"}))
+
+
+@pytest.fixture
+def plan(desk: Desk) -> Plan:
+    """A plan for Athena that is estimated at one dollar."""
+    assert isinstance(desk.pipeline, Pipeline)
+    found = desk.plan("SELECT n.port_id FROM p.nav AS n", "port_id int32", ALICE)
+    return replace(found, engine="athena", cache="miss", estimate=Estimate(1, 1, 1.0))
+
+
+def spending(today: date = date(2026, 11, 26), **budget: Any) -> Spending:
+    return Spending(Budget(**budget), lambda: today)
+
+
+def test_a_query_is_charged_before_it_runs_and_mended_after(plan: Plan) -> None:
+    found = spending(usd_per_day=1.5)
+    charge = found.reserve(ALICE, plan)
+    assert found.spent(ALICE) == 1.0
+    with pytest.raises(Denied) as error:
+        found.reserve(ALICE, plan)
+    assert str(error.value) == (
+        "[budget-spent] alice has spent $1.0000 of $1.5000 today, and this query would cost about $1.0000; "
+        "ask for less, or again after 2026-11-27T00:00Z"
+    )
+    charge.settle(ExecutionStats("q", 5, 0.25))
+    assert found.spent(ALICE) == 0.25
+    charge.settle(ExecutionStats("q", 5, 0.25))
+    assert found.spent(ALICE) == 0.25
+    found.reserve(ALICE, plan)
+    found.close()
+
+
+def test_what_a_stopped_query_had_scanned_is_charged_as_estimated(plan: Plan) -> None:
+    found = spending(usd_per_day=1.5)
+    found.reserve(ALICE, plan).settle(ExecutionStats("q", stopped=True))
+    assert found.spent(ALICE) == 1.0
+    found.close()
+
+
+def test_one_callers_spending_is_not_anothers(plan: Plan) -> None:
+    found = spending(usd_per_day=1.0)
+    found.reserve(ALICE, plan)
+    found.reserve(BOB, plan)
+    with pytest.raises(Denied):
+        found.reserve(BOB, plan)
+    found.close()
+
+
+@pytest.mark.parametrize(("engine", "cache"), [("duckdb", "off"), ("athena", "hit")])
+def test_what_costs_nothing_is_answered_without_a_budget(
+    plan: Plan, engine: Literal["duckdb", "athena"], cache: Literal["off", "hit"]
+) -> None:
+    found = spending(usd_per_day=0.0)
+    found.reserve(ALICE, replace(plan, engine=engine, cache=cache)).settle(ExecutionStats())
+    with pytest.raises(Denied):
+        found.reserve(ALICE, plan)
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("budget", "alice", "bob"),
+    [
+        ({}, None, None),
+        ({"usd_per_day": 2.0}, 2.0, 2.0),
+        ({"usd_per_day": 2.0, "roles": {"pm": 5.0, "batch": 9.0}}, 5.0, 9.0),
+        ({"usd_per_day": 2.0, "roles": {"batch": 1.0}}, 2.0, 1.0),
+        ({"roles": {"pm": 5.0, "batch": float("inf")}, "callers": {"bob": 0.5}}, 5.0, 0.5),
+    ],
+)
+def test_the_name_holds_before_the_roles_and_they_before_the_rest(
+    budget: dict[str, Any], alice: float | None, bob: float | None
+) -> None:
+    found = spending(**budget)
+    assert (found.limit(ALICE), found.limit(BOB)) == (alice, bob)
+    found.close()
+
+
+def test_a_restart_remembers_and_midnight_forgets(plan: Plan, tmp_path: Path) -> None:
+    file = tmp_path / "spent.db"
+    # Not closed, as after kill -9: what was running stays charged as estimated.
+    spending(usd_per_day=1.0, file=file).reserve(ALICE, plan)
+    again = spending(usd_per_day=1.0, file=file)
+    with pytest.raises(Denied):
+        again.reserve(ALICE, plan)
+    again.close()
+    tomorrow = spending(date(2026, 11, 27), usd_per_day=1.0, file=file)
+    late = tomorrow.reserve(ALICE, plan)
+    assert tomorrow.spent(ALICE) == 1.0
+    late.settle(ExecutionStats("q", 1, 0.5))
+    assert tomorrow.spent(ALICE) == 0.5
+    tomorrow.close()
+
+
+def test_many_at_once_do_not_overdraw_together_also_from_two_servers(plan: Plan, tmp_path: Path) -> None:
+    both = [spending(usd_per_day=10.0, file=tmp_path / "spent.db") for _ in range(2)]
+
+    def ask(number: int) -> bool:
+        try:
+            both[number % 2].reserve(ALICE, plan)
+        except Denied:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(ask, range(40))) == 10
+    for each in both:
+        assert each.spent(ALICE) == 10.0
+        each.close()
+
+
+def test_a_file_that_cannot_be_used_is_a_wrong_setting(tmp_path: Path) -> None:
+    (tmp_path / "spent.db").write_text("no database, but long enough to be taken for one at first sight")
+    with pytest.raises(ConfigError, match=r"setting 'budget.file'"):
+        spending(file=tmp_path / "spent.db")
+    with pytest.raises(ConfigError, match=r"setting 'budget.file'"):
+        spending(file=tmp_path / "missing" / "spent.db")
