@@ -118,7 +118,7 @@ def test_pod_is_reached_and_asks_who_comes(k8s_config: config.Config) -> None:
     assert k8s_config.server.host == "0.0.0.0"
     assert k8s_config.auth.tokens is not None
     assert not k8s_config.server.insecure_allow_remote
-    assert {port["name"]: port["containerPort"] for port in CONTAINER["ports"]} == PORTS
+    assert {port["name"]: port["containerPort"] for port in CONTAINER["ports"]} == PORTS | {"health": config.Server().health_port}
     assert {port["name"]: port["port"] for port in OBJECTS["service.yaml"]["spec"]["ports"]} == PORTS
     allowed = [rule["ports"][0]["port"] for rule in OBJECTS["networkpolicy.yaml"]["spec"]["ingress"]]
     assert allowed == list(PORTS.values())
@@ -197,6 +197,12 @@ def test_ecs_task_is_not_killed_before_its_grace_is_over(monkeypatch: pytest.Mon
     assert TASK["ephemeralStorage"]["sizeInGiB"] * 2**30 > _written(found)
     # An orchestrator's health check restarts: only for a process that is not alive.
     assert any(f":{found.server.http_port}/livez" in word for word in TASK_CONTAINER["healthCheck"]["command"])
+
+
+def test_ecs_task_has_more_files_than_connections_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = loaded(monkeypatch, ENVIRONMENTS["ecs"])
+    limits = {limit["name"]: limit["hardLimit"] for limit in TASK_CONTAINER["ulimits"]}
+    assert limits["nofile"] >= 2 * found.limits.connections_max
 
 
 def test_compose_file_follows_the_specification() -> None:
