@@ -107,8 +107,7 @@ def test_a_table_has_the_schema_that_it_selects(adbc_connection: Any) -> None:
         ({"table_name_filter": "daily\\_prices"}, {"datasets": ["daily_prices"]}),
         ({"table_name_filter": "daily.prices"}, {}),
         ({"db_schema_filter": "ref%"}, {"reference": ["tb_meta"]}),
-        ({"table_types_filter": [TABLE], "db_schema_filter": "datasets"}, {"datasets": ["slow_count", "slow_rows",
-                                                                                     "too_many_rows"]}),
+        ({"table_types_filter": [TABLE], "db_schema_filter": "datasets"}, {"datasets": ["big", "every_column", "slow_count", "slow_rows", "too_many_rows"]}),
         ({"table_types_filter": ["VIEW"]}, {}),
     ],
 )  # fmt: skip
