@@ -79,7 +79,9 @@ class Calls:
         assert call.caller is not None  # noqa: S101 - set before any method runs
         # Nobody's name is known without authentication: turns are then taken by connections, and have no bound.
         name = call.caller.name if call.named else call.peer
-        place = (self.streams if stream else self.short).take(name, bounded=call.named)
+        # On a busy machine a call has waited for its thread to run: that counts, or the bound would be none.
+        waited_s = time.monotonic() - call.started
+        place = (self.streams if stream else self.short).take(name, bounded=call.named, waited_s=waited_s)
         call.on_end(place)
         if self._draining.is_set():
             raise Unavailable("draining", "the server is stopping; ask another one, or this one again later")
