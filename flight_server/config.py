@@ -109,6 +109,9 @@ class Audit(_Section):
     """One line for every call: who, what, how much, under which policies."""
 
     file: str | None = Field(None, description="File that lines are appended to, or `-` for standard output.")
+    waiting_max: int = Field(
+        10_000, ge=1, description="Lines kept while the file cannot be written, some 3 MB; past it calls are counted."
+    )
 
 
 class Catalog(_Section):

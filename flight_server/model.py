@@ -346,12 +346,16 @@ class Plan:
     engine: EngineName
     # What the engine runs, in its dialect, at the pinned snapshots.
     sql: str
-    # The same in the Athena dialect without pins: what the fingerprint and `explain` show.
+    # The same in the Athena dialect without pins: what the fingerprint is of.
     bound_sql: str
+    # `bound_sql` before policies were put around its scans: what `explain` shows to callers.
+    asked_sql: str
     dropped: tuple[str, ...]
     pins: tuple[TablePin, ...]
     fingerprint: str
     estimate: Estimate
+    # The estimate that callers are told: where rows are hidden, `estimate` would tell of those too.
+    told: Estimate
     bounds: Bounds
     cache: Literal["hit", "miss", "off"] = "off"
     # The row filters and masks in `sql`, which has the caller's claims bound.
@@ -458,7 +462,7 @@ def plan_json(plan: Plan) -> dict[str, object]:
         "snapshots": {pin.table: pin.snapshot_id for pin in plan.pins},
         "fingerprint": plan.fingerprint,
         "cache": plan.cache,
-        "estimate": {"files": plan.estimate.files, "bytes": plan.estimate.bytes, "usd": plan.estimate.usd},
+        "estimate": {"files": plan.told.files, "bytes": plan.told.bytes, "usd": plan.told.usd},
         "limits": {
             "rows": bounds.rows,
             "bytes": bounds.bytes,

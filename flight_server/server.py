@@ -22,6 +22,7 @@ from pyiceberg.catalog import Catalog
 
 from flight_server.config import Config
 from flight_server.datasets import registry
+from flight_server.datasets.policies import FILE
 from flight_server.datasets.registry import Registry
 from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
@@ -86,11 +87,15 @@ class Server:
         log.info("stopped")
 
     def reload(self) -> list[DatasetError]:
-        """Read datasets, policies, tokens, passwords and certificate names again, and go on in a new audit file.
+        """Read datasets, policies, tokens, passwords and certificate names again.
 
         All or nothing: with any error everything stays as it was. TLS certificates are read at start only.
         """
         found, errors = load_datasets(self.config.datasets.directory)
+        if self.pipeline.registry.policies.digest and not found.policies.digest and not errors:
+            # An editor that is just saving, or a copy that is not complete, must not open every row.
+            path = self.config.datasets.directory / FILE
+            errors.append(DatasetError(path, 0, 0, "the file is gone; to have no policies any more, leave it empty"))
         try:
             errors += self.pipeline.policy_problems(found)
             callers = identities.load(self.config.auth)
@@ -100,7 +105,6 @@ class Server:
             # One assignment for datasets and policies: no request sees the one without the other.
             self.pipeline.registry = found
             self.flight.authentication.identities = callers
-            self.flight.audit.reopen()
         return errors
 
 
@@ -113,7 +117,7 @@ def build(config: Config) -> Server:
     key = secret.get_secret_value().encode() if secret else secrets.token_bytes(32)
     authentication = Authentication(config, key)
     _check_exposure(config, authentication.required)
-    audit = Audit(config.audit.file)
+    audit = Audit(config.audit)
     _check_port(config.server.host, config.server.port)
     with ExitStack() as undo:
         catalog = undo.enter_context(closing(open_catalog(config)))

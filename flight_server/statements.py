@@ -32,7 +32,7 @@ from flight_server.plan.statement import Call, Statement, parameter_number, pars
 
 # The name of what has none, in plans, logs and metrics.
 NAME = "sql"
-# Parsed statements and shapes kept; one of each is some tens of kB. Drivers ask for each at least three times.
+# Statements kept as parsed, as shapes and with their values; each is some tens of kB. Drivers ask at least three times.
 _KEPT_MAX = 300
 _Kept = TypeVar("_Kept")
 _Number = TypeVar("_Number", int, float)
@@ -58,6 +58,7 @@ class Statements:
         self._lock = threading.Lock()
         self._parsed: OrderedDict[object, Statement] = OrderedDict()
         self._shapes: OrderedDict[object, Shape] = OrderedDict()
+        self._compiled: OrderedDict[object, Compiled] = OrderedDict()
 
     def ad_hoc(self, caller: Caller) -> bool:
         """Whether the caller may name tables of the catalog."""
@@ -87,7 +88,7 @@ class Statements:
         if statement.whole:
             types = parameter_types(statement, datasets, statement.tree, {})
             return Compiled(datasets[0], {}, types)
-        found = self._shape(statement, datasets, None)
+        found = self._shape(statement, datasets, self._tables(statement, None))
         return Compiled(_unnamed(statement.text, found, found.tree, datasets), {}, found.parameters)
 
     def compile(
@@ -102,14 +103,16 @@ class Statements:
         if statement.whole:
             types = parameter_types(statement, datasets, statement.tree, {})
             return Compiled(datasets[0], _values(statement.calls[0], datasets[0], given, today), types)
-        found = self._shape(statement, datasets, as_of)
-        tree = _bound(found, given)
-        for table in list(allowed.tables(tree)):
-            number = stand_in(table)
-            if number is not None:
-                values = _values(statement.calls[number], datasets[number], given, today)
-                table.replace(_query(table, datasets[number], values))
-        return Compiled(_unnamed(statement.text, found, tree, datasets), {}, found.parameters)
+        tables = self._tables(statement, as_of)
+        # All that the answer is made from. Tools ask the same again for every page of rows.
+        key = (statement.text, _digests(datasets), repr(tables), repr(given), today)
+        with self._lock:
+            known = self._compiled.get(key)
+        if known is None:
+            found = self._shape(statement, datasets, tables)
+            known = _compiled(statement, datasets, found, given, today)
+            self._keep(self._compiled, key, known)
+        return known
 
     def _asked(self, request: Request, registry: Registry, caller: Caller) -> tuple[Statement, list[Dataset]]:
         """The parsed statement, and the datasets that it calls: only those that exist for the caller."""
@@ -123,9 +126,12 @@ class Statements:
             raise _no_tables(statement.tables[0])
         return statement, [_called(call, registry, caller) for call in statement.calls]
 
-    def _shape(self, statement: Statement, datasets: Sequence[Dataset], as_of: datetime | None) -> Shape:
-        tables = {name: self._columns(name, as_of) for name in statement.tables}
-        key = (statement.text, tuple(d.digest for d in datasets), repr(tables))
+    def _tables(self, statement: Statement, as_of: datetime | None) -> dict[str, dict[str, str]]:
+        """The columns of the tables that the statement names itself."""
+        return {name: self._columns(name, as_of) for name in statement.tables}
+
+    def _shape(self, statement: Statement, datasets: Sequence[Dataset], tables: Mapping[str, dict[str, str]]) -> Shape:
+        key = (statement.text, _digests(datasets), repr(tables))
         with self._lock:
             found = self._shapes.get(key)
         if found is None:
@@ -144,6 +150,23 @@ class Statements:
             kept[key] = value
             while len(kept) > _KEPT_MAX:
                 kept.popitem(last=False)
+
+
+def _digests(datasets: Sequence[Dataset]) -> tuple[str, ...]:
+    return tuple(dataset.digest for dataset in datasets)
+
+
+def _compiled(
+    statement: Statement, datasets: Sequence[Dataset], found: Shape, given: Mapping[int, object], today: date
+) -> Compiled:
+    """The statement with its parameters as literals and the queries of its datasets in place of their stand-ins."""
+    tree = _bound(found, given)
+    for table in list(allowed.tables(tree)):
+        number = stand_in(table)
+        if number is not None:
+            values = _values(statement.calls[number], datasets[number], given, today)
+            table.replace(_query(table, datasets[number], values))
+    return Compiled(_unnamed(statement.text, found, tree, datasets), {}, found.parameters)
 
 
 def _no_tables(table: str) -> InvalidRequest:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 PROJECT = Path(__file__).parent / "jdbc"
+# The driver that docs/clients.md names.
+NAMED = "18.3.0"
 # Compiling takes seconds; what takes longer is a download.
 _BUILD_S = 240
 # The whole program with its JVM; two cores are shared with everything else.
@@ -29,7 +32,8 @@ class Jdbc:
 
     def ask(self, url: str, questions: Sequence[Sequence[str]]) -> list[Any]:
         """The answers; the first one is that of opening `url`, which is left out."""
-        lines = ["\t".join(question).replace("\n", " ") for question in [["open", url], *questions]]
+        # A line is a question; ends of lines within one travel as Unicode's own sign for them.
+        lines = ["\t".join(question).replace("\n", "\u2028") for question in [["open", url], *questions]]
         done = subprocess.run(
             ["java", *_FLAGS, "-cp", self._classpath, "Questions"],
             input="\n".join(lines) + "\n",
@@ -44,6 +48,16 @@ class Jdbc:
         assert answers[0] == "open", answers[0]
         return answers[1:]
 
+    def run(self, source: Path) -> str:
+        """What a program of one file, with a main method, prints."""
+        command = ["java", *_FLAGS, "-cp", self._classpath, str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_RUN_S, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+JdbcWith = Callable[[str], Jdbc]
+
 
 def url_of(port: int, **options: str) -> str:
     parts = {"useEncryption": "false", **options}
@@ -51,8 +65,8 @@ def url_of(port: int, **options: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def jdbc(tmp_path_factory: pytest.TempPathFactory) -> Jdbc:
-    """The compiled program with its driver. Skips without a JDK and Maven, but for CI=true, where it fails."""
+def jdbc_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the compiled program. Skips without a JDK and Maven, but for CI=true, where it fails."""
     missing = [tool for tool in ("javac", "java", "mvn") if shutil.which(tool) is None]
     if missing:
         said = f"the JDBC tests need a JDK 17 and Maven; there is no {' and no '.join(missing)}"
@@ -61,9 +75,37 @@ def jdbc(tmp_path_factory: pytest.TempPathFactory) -> Jdbc:
         pytest.skip(said)
     # Concurrent runs of the suite must not compile into one folder.
     target = tmp_path_factory.mktemp("jdbc")
-    build = ["mvn", "-q", "-B", "-f", str(PROJECT), f"-Dbuild.folder={target}", "process-classes"]
+    assert _maven(target, NAMED, "process-classes") is None
+    return target
+
+
+@pytest.fixture(scope="session")
+def jdbc_with(jdbc_program: Path) -> JdbcWith:
+    """The program with the driver of a version. Skips where Maven's repository does not have it."""
+
+    @functools.cache
+    def lacks(version: str) -> bool:
+        return version != NAMED and _maven(jdbc_program, version, "dependency:copy-dependencies@driver") is not None
+
+    def with_driver(version: str) -> Jdbc:
+        if lacks(version):
+            pytest.skip(f"this Maven repository has no flight-sql-jdbc-driver {version}")
+        return Jdbc(os.pathsep.join([f"{jdbc_program}/classes", f"{jdbc_program}/driver-{version}/*"]))
+
+    return with_driver
+
+
+@pytest.fixture(scope="session")
+def jdbc(jdbc_with: JdbcWith) -> Jdbc:
+    """The program with the driver that the documentation names."""
+    return jdbc_with(NAMED)
+
+
+def _maven(target: Path, driver: str, goal: str) -> str | None:
+    """Run a goal for this driver; what Maven says where it fails."""
+    build = ["mvn", "-q", "-B", "-f", str(PROJECT), f"-Dbuild.folder={target}", f"-Ddriver.version={driver}", goal]
     if subprocess.run([*build, "-o"], capture_output=True, timeout=_BUILD_S, check=False).returncode:
         # Something is not in the local repository yet.
         done = subprocess.run(build, capture_output=True, text=True, timeout=_BUILD_S, check=False)
-        assert done.returncode == 0, done.stdout
-    return Jdbc(f"{target}/classes{os.pathsep}{target}/driver/*")
+        return done.stdout if done.returncode else None
+    return None

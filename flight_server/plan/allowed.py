@@ -51,6 +51,10 @@ _CHANGING = frozenset(_CHANGING_NAMES.split())
 _OPERATORS = (exp.And, exp.Or, exp.Xor, exp.Case, exp.Array, exp.Map, exp.Cast, exp.If, exp.Exists, exp.Any, exp.All)
 _CALL = re.compile(r'"?([A-Za-z_][A-Za-z0-9_]*)"?\s*\(')
 _SOURCES = (exp.Table, exp.Subquery, exp.Unnest, exp.Values, exp.Select, exp.SetOperation, exp.Paren)
+# What may stand in the parentheses of a subquery: the parser takes DESCRIBE there too.
+_IN_PARENTHESES = (exp.Query, exp.Table, exp.Values)
+# Clauses that the parser knows and Athena does not; DuckDB would run them, or fail in its own words.
+_FOREIGN = (exp.Pivot, exp.Connect)
 
 
 class Refused(InvalidRequest):
@@ -75,6 +79,10 @@ def check(tree: exp.Query) -> None:
             )
         elif isinstance(node, (exp.DML, exp.DDL, exp.Command, exp.Into, exp.Lock)) and not isinstance(node, exp.Query):
             raise Refused(f"{node.key.upper()} is not allowed; only a SELECT is run", node)
+        elif isinstance(node, exp.Subquery) and not isinstance(node.this, _IN_PARENTHESES):
+            raise Refused(f"{node.this.key.upper()} is not allowed; only a SELECT is run", node)
+        elif isinstance(node, _FOREIGN):
+            raise Refused(f"{node.key.upper()} is not allowed: Athena does not have it", node)
         elif isinstance(node, exp.TableSample):
             raise Refused("TABLESAMPLE is not allowed: its rows change from call to call", node)
         elif isinstance(node, (exp.Parameter, exp.SessionParameter)):
@@ -84,6 +92,18 @@ def check(tree: exp.Query) -> None:
                 raise Refused("UNNEST stands in FROM", node)
         elif isinstance(node, exp.Func):
             _check_function(node)
+
+
+def check_argument(node: exp.Expr) -> None:
+    """Raise Refused for a query, or a function that is not listed, in an argument of a dataset call.
+
+    Nothing of an argument is ever run; whoever tries is told the same as in every other place of a statement.
+    """
+    for part in node.walk():
+        if isinstance(part, exp.Query):
+            raise Refused("an argument of a dataset is a constant, not a query", part)
+        if isinstance(part, exp.Func):
+            _check_function(part)
 
 
 def tables(tree: exp.Query) -> Iterator[exp.Table]:

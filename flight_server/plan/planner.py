@@ -26,7 +26,7 @@ from flight_server.model import (
     TablePin,
     Value,
 )
-from flight_server.plan import allowed, bind, dialect, fitting, policies, scan
+from flight_server.plan import allowed, bind, dialect, fitting, policies, pushdown, scan
 from flight_server.plan.dialect import Schemas
 from flight_server.plan.qualify import qualified, sql_schema
 from flight_server.plan.scan import FileSet, PinnedTable, Tables
@@ -130,7 +130,8 @@ class Planner:
         tree, dropped = bind.bind(self._qualified(dataset, pinned), dataset.params, values)
         scans = self._scans(tree, pinned, held)
         estimate = self._estimate(scans)
-        over = _over(bounds, estimate)
+        hides = any(table.row_filters for table in held.values())
+        over = _over(bounds, estimate, figures=not hides)
         if over is not None:
             said, limit = over
             hint = fitting.advice(
@@ -138,6 +139,8 @@ class Planner:
             )
             raise InvalidRequest("scan-limit", f"{dataset.name} {said}; {hint}")
         schemas = _schemas(pinned)
+        read = _columns_read(tree)
+        asked_sql = dialect.canonical(tree)
         applied = policies.put_around_scans(tree, held, schemas, caller)
         bound_sql = dialect.canonical(tree)
         if engine == "duckdb":
@@ -150,13 +153,36 @@ class Planner:
             engine=engine,
             sql=sql,
             bound_sql=bound_sql,
+            asked_sql=asked_sql,
             dropped=dropped,
             pins=tuple(pins[name] for name in sorted(pins)),
             fingerprint=_fingerprint(dataset, bound_sql, pins, scans),
             estimate=estimate,
+            told=self._told(tree, scans, pinned, held, read) if hides else estimate,
             bounds=bounds,
             policies=applied,
         )
+
+    def _told(
+        self,
+        guarded: exp.Query,
+        scans: Mapping[str, list[FileSet]],
+        pinned: Mapping[str, PinnedTable],
+        held: Mapping[str, policies.TablePolicies],
+        read: Mapping[str, frozenset[str]],
+    ) -> Estimate:
+        """What a caller of whom rows are hidden is told: at most what its policies admit.
+
+        Files left by the query's own terms would tell whether rows are there that the caller may not see, and between
+        which values they lie.
+        """
+        told = {name: sets for name, sets in scans.items() if name not in held or not held[name].row_filters}
+        for node in allowed.tables(guarded):
+            name = allowed.table_name(node)
+            if name in held and held[name].row_filters:
+                columns = (read[name] - held[name].masked) | held[name].reads
+                told.setdefault(name, []).append(self._tables.admitted(pinned[name], node, columns))
+        return self._estimate(told)
 
     def _scans(
         self, tree: exp.Query, pinned: Mapping[str, PinnedTable], held: Mapping[str, policies.TablePolicies]
@@ -215,12 +241,23 @@ def _held(in_force: Policies, caller: Caller, pins: Mapping[str, TablePin]) -> d
     return {name: each for name, each in policies.holding(in_force, caller).items() if name in pins}
 
 
-def _over(bounds: Bounds, estimate: Estimate) -> tuple[str, str] | None:
-    """What the plan exceeds, and the name of that limit; None when it may run."""
+def _columns_read(tree: exp.Query) -> dict[str, frozenset[str]]:
+    """For each table the columns that its scans in a qualified tree read."""
+    found: dict[str, frozenset[str]] = {}
+    for node in allowed.tables(tree):
+        name = allowed.table_name(node)
+        found[name] = found.get(name, frozenset()) | pushdown.columns(node)
+    return found
+
+
+def _over(bounds: Bounds, estimate: Estimate, *, figures: bool = True) -> tuple[str, str] | None:
+    """What the plan exceeds, with or without its own figures, and the name of that limit; None when it may run."""
     if bounds.scan_bytes is not None and estimate.bytes > bounds.scan_bytes:
-        return f"would read {estimate.bytes:,} bytes and may read {bounds.scan_bytes:,}", "max_scan"
+        said = f"{estimate.bytes:,} bytes and may read {bounds.scan_bytes:,}"
+        return f"would read {said if figures else f'more than the {bounds.scan_bytes:,} bytes that it may'}", "max_scan"
     if bounds.cost_usd is not None and estimate.usd > bounds.cost_usd:
-        return f"would cost ${estimate.usd:.4f} and may cost ${bounds.cost_usd:.4f}", "max_cost"
+        said = f"${estimate.usd:.4f} and may cost ${bounds.cost_usd:.4f}"
+        return f"would cost {said if figures else f'more than the ${bounds.cost_usd:.4f} that it may'}", "max_cost"
     return None
 
 

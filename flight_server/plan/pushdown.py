@@ -88,6 +88,8 @@ def _conjuncts(node: exp.Expr) -> Iterator[exp.Expr]:
 def _convert(term: exp.Expr, alias: str, schema: Schema) -> ice.BooleanExpression | None:
     if isinstance(term, exp.Paren):
         return _convert(term.this, alias, schema)
+    if isinstance(term, exp.Boolean):
+        return None if term.this else ice.AlwaysFalse()
     if isinstance(term, exp.Or):
         left, right = _convert(term.left, alias, schema), _convert(term.right, alias, schema)
         return ice.Or(left, right) if left and right else None

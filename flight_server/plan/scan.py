@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -107,6 +108,9 @@ class Tables:
             if table is None:
                 # It may have moved since it was located: remembered under where it was found.
                 table = self._catalog.load_table(name)
+            if ".".join(table.name()) != name:
+                # A catalog that folds names in a way of its own must not lead to a table past its policies.
+                raise NoSuchTableError(name)
         except NoSuchTableError:
             raise ServerError("internal", f"the table {name} is not in the catalog") from None
         with self._lock:
@@ -127,22 +131,32 @@ class Tables:
         `masked`: columns of which the query sees other values than are stored, so that its terms about them tell
         nothing about files. `also_read`: columns that are read besides the query's own.
         """
+        return self._left(
+            pinned, pushdown.row_filter(scan, pinned.schema, masked), (pushdown.columns(scan) - masked) | also_read
+        )
+
+    def admitted(self, pinned: PinnedTable, guarded: exp.Table, columns: Collection[str]) -> FileSet:
+        """The files that `guarded`, a scan inside a policy's subquery, can be read from: nothing that the query says
+        about its rows is regarded. `columns`: those that are read.
+        """
+        return self._left(pinned, pushdown.row_filter(guarded, pinned.schema), columns)
+
+    def _left(self, pinned: PinnedTable, row_filter: BooleanExpression, wanted: Collection[str]) -> FileSet:
         if pinned.pin.snapshot_id is None:
             return FileSet((), 0)
-        row_filter = pushdown.row_filter(scan, pinned.schema, masked)
-        columns = tuple(sorted((pushdown.columns(scan) - masked) | also_read))
+        columns = tuple(sorted(wanted))
         key = (pinned.pin.table, pinned.pin.snapshot_id, str(row_filter), columns)
         with self._lock:
             if key in self._files:
                 self._files.move_to_end(key)
                 return self._files[key]
         tasks = pinned.table.scan(row_filter=row_filter, snapshot_id=pinned.pin.snapshot_id).plan_files()
-        wanted = _field_ids(pinned.schema, columns)
+        ids = _field_ids(pinned.schema, columns)
         size = 0
         paths: set[str] = set()
         for task in tasks:
             paths.add(task.file.file_path)
-            size += _column_bytes(task.file, wanted)
+            size += _column_bytes(task.file, ids)
             for delete in task.delete_files:
                 if delete.file_path not in paths:
                     paths.add(delete.file_path)

@@ -53,12 +53,8 @@ class Statement:
     parameters: int
     # Whether it is `SELECT * FROM <one dataset>` and nothing else.
     whole: bool
-
-    @property
-    def tables(self) -> tuple[str, ...]:
-        """The catalog's tables that it names itself, as database.table."""
-        found = {allowed.table_name(node) for node in allowed.tables(self.tree) if stand_in(node) is None}
-        return tuple(sorted(found))
+    # The catalog's tables that it names itself, as database.table.
+    tables: tuple[str, ...]
 
 
 def parse(text: str) -> Statement:
@@ -84,7 +80,8 @@ def parse(text: str) -> Statement:
     for table in list(tree.find_all(exp.Table)):
         _resolve(table, calls)
     allowed.check(tree)
-    return Statement(text, tree, tuple(calls), parameters, _is_whole(tree))
+    tables = {allowed.table_name(node) for node in allowed.tables(tree) if stand_in(node) is None}
+    return Statement(text, tree, tuple(calls), parameters, _is_whole(tree), tuple(sorted(tables)))
 
 
 def stand_in(node: exp.Table) -> int | None:
@@ -160,8 +157,11 @@ def _resolve(table: exp.Table, calls: list[Call]) -> None:
         if is_call:
             raise _refused(f"there is no function {table.db[:40]}.{name[:40]}() to read from")
         return
+    arguments = tuple(inner.expressions) if is_call else ()
+    for argument in arguments:
+        allowed.check_argument(argument)
     alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(name, quoted=True))
-    calls.append(Call(name, tuple(inner.expressions) if is_call else ()))
+    calls.append(Call(name, arguments))
     table.set("this", exp.to_identifier(f"c{len(calls) - 1}", quoted=True))
     table.set("db", exp.to_identifier(_STAND_INS, quoted=True))
     table.set("alias", alias)

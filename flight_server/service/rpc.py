@@ -17,7 +17,7 @@ from flight_server.config import Config
 from flight_server.datasets.describe import contract_json
 from flight_server.errors import InvalidRequest, TimedOut, Unsupported, nearest
 from flight_server.model import Dataset, Plan, Request, plan_json, to_json
-from flight_server.pipeline import Answer, Pipeline
+from flight_server.pipeline import ENGINE_ROLE, Answer, Pipeline
 from flight_server.service import calls, descriptors, tls
 from flight_server.service.admission import Rate
 from flight_server.service.audit import Audit
@@ -235,7 +235,7 @@ class FlightService(flight.FlightServerBase):
             query = self.submissions.cancel(query_id, caller)
             return json.dumps({"id": query.id, "state": query.state}).encode()
         if what == "status":
-            return json.dumps(self.submissions.get(query_id, caller).status()).encode()
+            return json.dumps(self.submissions.seen(query_id, caller).status()).encode()
         query = self.submissions.finished(query_id, caller)
         _name(_call(context).outcome, query.plan)
         asked = flight.FlightDescriptor.for_path(query.plan.dataset.name)
@@ -261,7 +261,7 @@ class FlightService(flight.FlightServerBase):
     def _plan(self, context: flight.ServerCallContext, request: Request) -> Plan:
         caller = caller_of(context)
         outcome = _call(context).outcome
-        outcome.dataset, outcome.params = request.dataset[:80] or SQL, calls.digest(request.params)
+        outcome.dataset, outcome.params = request.dataset[:80] or SQL, _digest(request)
         plan = self._pipeline.plan(request, caller)
         _name(outcome, plan)
         return plan
@@ -315,7 +315,9 @@ class FlightService(flight.FlightServerBase):
 
     def _explain(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
         plan = self._plan(context, descriptors.decode(body, self._body_max))
-        return {**plan_json(plan), "sql": plan.bound_sql, "row_filters": [asdict(each) for each in plan.policies]}
+        # What a policy says, constants and all, is for those who run the server.
+        sql = plan.bound_sql if ENGINE_ROLE in caller_of(context).roles else plan.asked_sql
+        return {**plan_json(plan), "sql": sql, "row_filters": [asdict(each) for each in plan.policies]}
 
     @staticmethod
     def _listed(dataset: Dataset) -> flight.FlightInfo:
@@ -333,8 +335,14 @@ def _name(outcome: calls.Outcome, plan: Plan) -> None:
     """Say in a call's log line, audit line and metrics what is answered."""
     outcome.dataset = outcome.known = plan.dataset.name
     outcome.fingerprint, outcome.engine, outcome.cache = plan.fingerprint, plan.engine, plan.cache
-    outcome.params = calls.digest({name: to_json(value) for name, value in plan.params.items()})
+    values = {name: to_json(value) for name, value in plan.params.items()}
+    outcome.params = _digest(plan.statement) if plan.statement else calls.digest(values)
     outcome.policies = tuple(each.name for each in plan.policies)
+
+
+def _digest(request: Request) -> str:
+    """The hash of what was asked: of a statement, its text is a part."""
+    return calls.digest(request.params if request.sql is None else {"sql": request.sql, "params": request.params})
 
 
 def _account(outcome: calls.Outcome, answer: Answer) -> None:

@@ -100,6 +100,14 @@ class Submissions:
         self._pipeline.describe(question(found.plan), caller)
         return found
 
+    def seen(self, query_id: object, caller: Caller) -> Submission:
+        """A query of this caller whose rows, and how many there are, it may see. Raises NotFound (unknown-query)."""
+        found = self.get(query_id, caller)
+        if not self._pipeline.sees(found.plan, caller):
+            # Other roles or claims than at `submit`, or other policies: they may hide what was kept.
+            raise NotFound("unknown-query", f"query {found.id} was submitted with other rights; submit it again")
+        return found
+
     def cancel(self, query_id: object, caller: Caller) -> Submission:
         """Stop a query that waits or runs; one that has ended stays as it is."""
         found = self.get(query_id, caller)
@@ -111,10 +119,7 @@ class Submissions:
 
     def finished(self, query_id: object, caller: Caller) -> Submission:
         """A query that succeeded. Raises what it failed with, Cancelled, or InvalidRequest while it runs."""
-        found = self.get(query_id, caller)
-        if not self._pipeline.sees(found.plan, caller):
-            # Other roles or claims than at `submit`, or other policies: they may hide what was kept.
-            raise NotFound("unknown-query", f"query {found.id} was submitted with other rights; submit it again")
+        found = self.seen(query_id, caller)
         if found.error is not None:
             raise found.error
         if found.state == "CANCELLED":

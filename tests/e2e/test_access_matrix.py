@@ -7,7 +7,6 @@ import functools
 import hashlib
 import hmac
 import itertools
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from flight_server.server import Server
 from flight_server.service.flight_sql import messages
 from flight_server.service.rpc import FlightService
 from tests.fix_identity import DATASETS, PASSWORD, STATIC, Client, Lake, code_of, unsigned
+from tests.rpcs import IN_SQL, METADATA, OTHERS, REFUSED, RPCS, WRITES, Channel
 
 Connect = Callable[[str], Client]
 # What each good credential may see: datasets, and portfolios of `nav`.
@@ -91,121 +91,15 @@ def credentials(policed: Lake, connect: Connect) -> dict[str, str]:
     }
 
 
+def insecure(server: Server) -> Channel:
+    return lambda: grpc.insecure_channel(f"localhost:{server.port}")
+
+
 def hs256(key: bytes, claims: dict[str, Any]) -> str:
     """Signed with the public key as if it were a secret: what PyJWT refuses to make."""
 
     body = unsigned({"alg": "HS256", "kid": "rsa"}, claims).rstrip(".")
     return f"{body}.{base64.urlsafe_b64encode(hmac.digest(key, body.encode(), hashlib.sha256)).rstrip(b'=').decode()}"
-
-
-def descriptor(dataset: str) -> flight.FlightDescriptor:
-    return flight.FlightDescriptor.for_command(dataset.encode())
-
-
-def raw_action(name: str, message: str, client: Client, _: int) -> None:
-    """An action of Flight or Flight SQL with an empty message."""
-    body = b""
-    if message:
-        body = messages.pack(message) if message.startswith("Action") else messages.new(message).SerializeToString()
-    list(client.flight.do_action(flight.Action(name, body), client.options))
-
-
-def poll(client: Client, port: int) -> object:
-    """PollFlightInfo, which the service does not have, by a bare gRPC client."""
-    value = client.credential if " " in client.credential else f"Bearer {client.credential}"
-    with grpc.insecure_channel(f"localhost:{port}") as channel:
-        method = channel.unary_unary("/arrow.flight.protocol.FlightService/PollFlightInfo", bytes, bytes)
-        try:
-            return method(
-                descriptor("nav").serialize(),
-                metadata=[("authorization", value)] if client.credential else [],
-                timeout=30,
-            )
-        except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-                raise NotImplementedError("[unsupported]") from error
-            if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
-                raise
-            raise flight.FlightUnauthenticatedError(error.details()) from error
-
-
-def put(client: Client) -> None:
-    writer, reader = client.flight.do_put(descriptor("x"), pa.schema([("a", pa.int32())]), client.options)
-    with writer:
-        writer.done_writing()
-        reader.read()
-
-
-def exchange(client: Client) -> None:
-    writer, reader = client.flight.do_exchange(descriptor("x"), client.options)
-    with writer:
-        writer.begin(pa.schema([("a", pa.int32())]))
-        writer.done_writing()
-        reader.read_chunk()
-
-
-def handshake(client: Client, port: int) -> None:
-    value = client.credential if " " in client.credential else f"Bearer {client.credential}"
-    with grpc.insecure_channel(f"localhost:{port}") as channel:
-        method = channel.stream_stream("/arrow.flight.protocol.FlightService/Handshake", bytes, bytes)
-        try:
-            list(method(iter([b""]), metadata=[("authorization", value)] if client.credential else [], timeout=30))
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
-                raise
-            raise flight.FlightUnauthenticatedError(error.details()) from error
-
-
-# What each RPC says about a dataset: `ok` or a code. `server` is the method of FlightService that it exercises.
-RPCS: dict[str, tuple[str, Callable[[Client, str, int], object]]] = {
-    "GetSchema": ("get_schema", lambda c, d, _: c.flight.get_schema(descriptor(d), c.options)),
-    "GetFlightInfo": ("get_flight_info", lambda c, d, _: c.info(d)),
-    "GetFlightInfo path": (
-        "get_flight_info",
-        lambda c, d, _: c.flight.get_flight_info(flight.FlightDescriptor.for_path(d), c.options),
-    ),
-    "DoGet": ("do_get", lambda c, d, _: c.rows(d)),
-    "DoGet JSON": ("do_get", lambda c, d, _: c.rows(f'{{"dataset": "{d}"}}')),
-    "describe": ("do_action", lambda c, d, _: c.action("describe", {"dataset": d})),
-    "explain": ("do_action", lambda c, d, _: c.action("explain", {"dataset": d})),
-    "submit": ("do_action", lambda c, d, _: c.action("submit", {"dataset": d})),
-    "submit and result": ("do_action", lambda c, d, _: c.result(c.submitted({"dataset": d}))),
-    "SQL": ("get_flight_info", lambda c, d, _: c.sql(f"SELECT * FROM {d}()")),
-    "SQL around a call": ("get_flight_info", lambda c, d, _: c.sql(f"SELECT count(*) AS n FROM {d}() AS x")),
-    "SQL as JSON": ("do_get", lambda c, d, _: c.rows(json.dumps({"sql": f"SELECT * FROM {d}()"}))),
-    "CreatePreparedStatement": ("do_action", lambda c, d, _: c.prepare(f"SELECT * FROM {d}()")),
-    "prepared": ("do_put", lambda c, d, _: c.prepared(c.prepare(f"SELECT * FROM {d}()").prepared_statement_handle)),
-}
-IN_SQL = ("SQL", "SQL around a call", "SQL as JSON", "CreatePreparedStatement", "prepared")
-# RPCs that are about no dataset: what they answer to a good credential.
-OTHERS: dict[str, tuple[str, str, Callable[[Client, int], object]]] = {
-    "ListFlights": ("list_flights", "ok", lambda c, _: c.listed()),
-    "ListActions": ("list_actions", "ok", lambda c, _: list(c.flight.list_actions(c.options))),
-    "DoAction unknown": ("do_action", "unsupported", lambda c, _: c.action("none", {})),
-    "GetSqlInfo": ("get_flight_info", "ok", lambda c, _: c.metadata("CommandGetSqlInfo")),
-    "GetTables": ("get_flight_info", "ok", lambda c, _: c.metadata("CommandGetTables")),
-    "status": ("do_action", "unknown-query", lambda c, _: c.action("status", {"id": "none"})),
-    "result": ("do_action", "unknown-query", lambda c, _: c.action("result", {"id": "none"})),
-    "cancel": ("do_action", "unknown-query", lambda c, _: c.action("cancel", {"id": "none"})),
-    **{
-        name: ("do_action", code, functools.partial(raw_action, name, body))
-        for name, (code, body) in {
-            "CreatePreparedStatement": ("sql-refused", "ActionCreatePreparedStatementRequest"),
-            "ClosePreparedStatement": ("bad-ticket", "ActionClosePreparedStatementRequest"),
-            "CancelQuery": ("bad-request", "ActionCancelQueryRequest"),
-            "CancelFlightInfo": ("bad-request", "CancelFlightInfoRequest"),
-            "RenewFlightEndpoint": ("bad-ticket", "RenewFlightEndpointRequest"),
-            "SetSessionOptions": ("ok", "SetSessionOptionsRequest"),
-            "GetSessionOptions": ("ok", ""),
-            "CloseSession": ("ok", ""),
-            "BeginTransaction": ("unsupported", ""),
-        }.items()
-    },
-    "DoPut": ("do_put", "unsupported", lambda c, _: put(c)),
-    "DoExchange": ("do_exchange", "unsupported", lambda c, _: exchange(c)),
-    "Handshake": ("", "ok", handshake),
-    "PollFlightInfo": ("", "unsupported", poll),
-}
 
 
 def test_every_rpc_of_the_service_is_in_the_matrix() -> None:
@@ -222,12 +116,18 @@ def test_every_action_that_the_service_names_is_in_the_matrix(connect: Connect, 
     assert named <= {*RPCS, *OTHERS}
 
 
+def test_every_flight_sql_command_is_in_the_matrix() -> None:
+    queries = {"CommandStatementQuery", "CommandPreparedStatementQuery"}
+    assert {name for name in messages._MESSAGES if name.startswith("Command")} == {*METADATA, *REFUSED, *queries}
+    assert set(WRITES) < set(REFUSED)
+
+
 @pytest.mark.parametrize(("rpc", "who"), list(itertools.product(RPCS, GOOD)))
 def test_a_dataset_exists_for_whom_its_roles_let_in(
     connect: Connect, policed_server: Server, credentials: dict[str, str], rpc: str, who: str
 ) -> None:
     client = connect(credentials[who])
-    said = {name: code_of(functools.partial(RPCS[rpc][1], client, name, policed_server.port)) for name in DATASETS}
+    said = {name: code_of(functools.partial(RPCS[rpc][1], client, name, insecure(policed_server))) for name in DATASETS}
     # In SQL, what is not there to be called is a refused statement.
     missing = "sql-refused" if rpc in IN_SQL else "unknown-dataset"
     assert said == {name: "ok" if name in GOOD[who][0] else missing for name in DATASETS}
@@ -237,20 +137,20 @@ def test_a_dataset_exists_for_whom_its_roles_let_in(
 def test_a_good_credential_is_let_in_everywhere(
     connect: Connect, policed_server: Server, credentials: dict[str, str], rpc: str, who: str
 ) -> None:
-    assert code_of(lambda: OTHERS[rpc][2](connect(credentials[who]), policed_server.port)) == OTHERS[rpc][1]
+    assert code_of(lambda: OTHERS[rpc][2](connect(credentials[who]), insecure(policed_server))) == OTHERS[rpc][1]
 
 
 @pytest.mark.parametrize(("rpc", "who"), list(itertools.product({**RPCS, **OTHERS}, BAD)))
 def test_a_bad_credential_is_refused_everywhere(
     connect: Connect, policed_server: Server, credentials: dict[str, str], rpc: str, who: str
 ) -> None:
-    client, port = connect(credentials[who]), policed_server.port
+    client, channel = connect(credentials[who]), insecure(policed_server)
     policed_server.flight.authentication._passwords._failures.clear()
     if rpc in RPCS:
         for name in [*DATASETS, "no_such_dataset"]:
-            assert code_of(functools.partial(RPCS[rpc][1], client, name, port)) == BAD[who]
+            assert code_of(functools.partial(RPCS[rpc][1], client, name, channel)) == BAD[who]
     else:
-        assert code_of(functools.partial(OTHERS[rpc][2], client, port)) == BAD[who]
+        assert code_of(functools.partial(OTHERS[rpc][2], client, channel)) == BAD[who]
 
 
 @pytest.mark.parametrize("who", GOOD)

@@ -142,3 +142,31 @@ def test_no_refusal_shows_a_policy(connect: Connect) -> None:
             client.sql(sql)
         assert "portfolios" not in str(caught.value)
         assert "IN (3)" not in str(caught.value)
+
+
+def test_what_a_plan_says_does_not_tell_of_hidden_rows(connect: Connect) -> None:
+    def estimates(name: str) -> set[str]:
+        client = connect(STATIC[name])
+        plans = [json.loads(client.info(f"nav?port_id={port}").app_metadata) for port in (1, 3, 4, 5, 99)]
+        plans += [client.action("explain", {"dataset": "nav", "params": {"port_id": port}}) for port in (3, 99)]
+        sql = "SELECT port_id FROM p.nav WHERE desk >= '' AND value > 0 AND port_id = {}"
+        plans += [json.loads(client.info(json.dumps({"sql": sql.format(port)})).app_metadata) for port in (3, 99)]
+        return {json.dumps(plan["estimate"], sort_keys=True) for plan in plans}
+
+    assert len(estimates("alice")) == 1
+    assert len(estimates("carol")) == 2
+
+
+def test_explain_shows_the_text_of_policies_to_operators_only(lake_copy: Lake) -> None:
+    (lake_copy.folder / "sql" / "policies.toml").write_text(
+        POLICIES.replace("port_id IN", "desk <> 'planted-desk' AND port_id IN").replace('"NULL"', "\"'planted-mask'\"")
+    )
+    tokens = lake_copy.folder / "tokens.toml"
+    tokens.write_text(tokens.read_text().replace('roles = ["pm"]', 'roles = ["pm", "operator"]', 1))
+    with lake_copy.serve() as running, flight.connect(f"grpc://localhost:{running.port}") as client:
+        shown = {name: Client(client, STATIC[name]).action("explain", {"dataset": "nav"}) for name in ("alice", "bob")}
+    assert "planted-desk" in shown["alice"]["sql"]
+    assert "planted-mask" in shown["alice"]["sql"]
+    assert "planted" not in json.dumps(shown["bob"])
+    assert shown["bob"]["sql"].startswith("SELECT")
+    assert [each["name"] for each in shown["bob"]["row_filters"]] == ["p.nav#1", "p.nav.desk"]

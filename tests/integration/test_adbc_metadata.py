@@ -42,6 +42,16 @@ def test_the_server_says_what_it_is(adbc_connection: Any) -> None:
     assert found["driver_name"] == "ADBC Flight SQL Driver - Go"
 
 
+def test_the_connection_knows_its_catalog_and_schema(adbc_connection: Any) -> None:
+    assert (adbc_connection.adbc_current_catalog, adbc_connection.adbc_current_db_schema) == (
+        "athena_flight",
+        "datasets",
+    )
+    adbc_connection.adbc_current_catalog = "athena_flight"
+    with pytest.raises(adbc_driver_manager.Error, match="schema"):
+        adbc_connection.adbc_current_db_schema = "reference"
+
+
 def test_there_are_two_types_of_tables(adbc_connection: Any) -> None:
     assert adbc_connection.adbc_get_table_types() == [CALLED, TABLE]
 

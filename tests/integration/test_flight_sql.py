@@ -219,17 +219,27 @@ def test_an_endpoint_is_renewed(sql_client: flight.FlightClient) -> None:
     assert sql_client.do_get(renewed.ticket).read_all().to_pylist() == [{"x": 7}]
 
 
-def test_sessions_are_tolerated_and_keep_nothing(sql_client: flight.FlightClient) -> None:
+def test_sessions_keep_nothing_and_take_what_is_so_anyway(sql_client: flight.FlightClient) -> None:
     def act(name: str, body: bytes = b"") -> bytes:
         (result,) = sql_client.do_action(flight.Action(name, body))
         return bytes(result.body.to_pybytes())
 
+    def refused(**options: bytes) -> list[tuple[str, int]]:
+        asked = [messages.new("SessionOption", name=name, value=value) for name, value in options.items()]
+        body = messages.new("SetSessionOptionsRequest", session_options=asked).SerializeToString()
+        errors = messages.parse("SetSessionOptionsResult", act("SetSessionOptions", body)).errors
+        return [(error.name, error.value.value) for error in errors]
+
     assert messages.parse("CloseSessionResult", act("CloseSession")).status == 1
-    assert act("GetSessionOptions") == b""
-    option = messages.new("SessionOption", name="catalog", value=b"\x0a\x01x")
-    asked = messages.new("SetSessionOptionsRequest", session_options=[option]).SerializeToString()
-    (error,) = messages.parse("SetSessionOptionsResult", act("SetSessionOptions", asked)).errors
-    assert (error.name, error.value.value) == ("catalog", 1)
+    found = messages.parse("GetSessionOptionsResult", act("GetSessionOptions")).session_options
+    assert {option.name: option.value for option in found} == {
+        "catalog": b"\x0a\x0dathena_flight", "schema": b"\x0a\x08datasets",
+    }  # fmt: skip
+    assert refused(**{option.name: option.value for option in found}) == []
+    # Another text, and a boolean: invalid values. Another name: an invalid name.
+    assert refused(catalog=b"\x0a\x01x", schema=b"\x10\x01", limit=b"\x10\x01") == [
+        ("catalog", 2), ("schema", 2), ("limit", 1),
+    ]  # fmt: skip
 
 
 def _put(name: str, **fields: object) -> Callable[[flight.FlightClient], object]:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from contextlib import closing
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+from pyiceberg.typedef import Identifier
 
 from flight_server.errors import DatasetError, EngineFailed, InvalidRequest, ServerError
-from flight_server.model import ANONYMOUS, Caller, Claim, Request
-from flight_server.tables.catalog import find_table, open_catalog
+from flight_server.model import ANONYMOUS, Caller, Claim, Estimate, Request
+from flight_server.plan.scan import Tables
+from flight_server.tables.catalog import NAME, find_table, open_catalog
+from flight_server.tables.locate import locator
 from tests.fix_identity import NAV, POLICIES, Desk, Lake
 
 ALICE = Caller("alice", frozenset({"pm"}), {"portfolios": (1, 2)})
@@ -215,7 +221,7 @@ def test_equal_looking_claims_of_other_types_do_not_share_a_plan(desk: Desk) -> 
     assert [seen(1), seen(True), seen(1.0), seen("1"), seen((1,))] == [{1}, set(), set(), {1}, set()]
 
 
-def test_the_estimate_is_the_same_with_and_without_a_policy(desk: Desk) -> None:
+def test_a_limit_means_the_same_with_and_without_a_policy(desk: Desk) -> None:
     sql = "SELECT n.port_id, n.value FROM p.nav AS n WHERE n.trade_date = DATE '2031-01-01'"
     columns = "port_id int32, value float64"
     assert desk.plan(sql, columns, ALICE, only("port_id IN (:caller.portfolios)")).estimate == (
@@ -226,6 +232,51 @@ def test_the_estimate_is_the_same_with_and_without_a_policy(desk: Desk) -> None:
         desk.plan(whole, columns, RISK).estimate
     )
     assert desk.plan(sql, columns, RISK).estimate.files < desk.plan(whole, columns, RISK).estimate.files
+
+
+# Each would tell by the number of files whether hidden rows are there, or between which values they lie.
+PROBES = (
+    "n.port_id = 3",
+    "n.port_id = 99",
+    "n.port_id > 4",
+    "n.trade_date = DATE '2031-01-01'",
+    "n.desk > 'desk4'",
+    "TRUE",
+)
+
+
+def test_what_a_caller_is_told_of_files_does_not_tell_of_hidden_rows(desk: Desk) -> None:
+    def told(who: Caller, policies: str) -> set[Estimate]:
+        # All read the same columns, whose bytes are no secret.
+        sql = "SELECT n.port_id FROM p.nav AS n WHERE concat(n.desk, CAST(n.trade_date AS VARCHAR)) <> '' AND "
+        return {desk.plan(sql + probe, "port_id int32", who, policies).told for probe in PROBES}
+
+    filtered = only("port_id IN (:caller.portfolios)", 'except = ["risk"]')
+    assert len(told(ALICE, filtered)) == 1
+    assert {each.files for each in told(ALICE, filtered)} == {1}
+    # What is open to somebody is told as it is: the probes do tell.
+    assert {each.files for each in told(RISK, filtered)} == {0, 1}
+    assert {each.files for each in told(NOBODY, filtered)} == {0}
+    assert {each.files for each in told(Caller("x", claims={"portfolios": (99,)}), filtered)} == {0}
+
+
+def test_a_refusal_for_a_limit_has_no_figures_of_hidden_rows(desk: Desk) -> None:
+    header = '[limits]\nmax_scan = "1B"\nmax_cost = 0.00001'
+    said = {}
+    for who in (ALICE, RISK):
+        with pytest.raises(InvalidRequest) as caught:
+            desk.plan("SELECT n.port_id FROM p.nav AS n", "port_id int32", who, header=header)
+        assert caught.value.code == "scan-limit"
+        said[who.name] = caught.value.message
+    assert "would read more than the 1 bytes that it may" in said["alice"]
+    assert re.search(r"would read [0-9,]+ bytes and may read 1;", said["carol"])
+
+
+def test_masks_alone_leave_the_estimate_as_it_is(desk: Desk) -> None:
+    mask = '[[mask]]\ntable = "p.nav"\ncolumn = "desk"\nas = "NULL"\n'
+    for probe, files in (("n.port_id = 99", 0), ("n.port_id = 3", 1), ("n.desk > 'z'", 1)):
+        plan = desk.plan(f"SELECT n.port_id FROM p.nav AS n WHERE {probe}", "port_id int32", ALICE, mask)
+        assert (plan.told.files, plan.told == plan.estimate) == (files, True)
 
 
 def test_terms_about_a_masked_column_prune_no_files(desk: Desk) -> None:
@@ -310,6 +361,24 @@ def test_a_policy_that_no_longer_fits_its_table_fails_closed(lake_copy: Lake) ->
 def test_a_scan_with_more_to_it_than_a_name_is_refused(desk: Desk) -> None:
     with pytest.raises((InvalidRequest, DatasetError)):
         desk.ask("SELECT n.port_id FROM p.nav FOR VERSION AS OF 1 AS n", "port_id int32", ALICE)
+
+
+class Folding(SqlCatalog):
+    """A catalog for which n with a tilde is an n, as one can be that folds names by rules of its own."""
+
+    def load_table(self, identifier: str | Identifier) -> Table:
+        return super().load_table(str(identifier).replace("ñ", "n"))
+
+
+def test_a_name_that_only_the_catalog_takes_for_a_tables_is_no_way_around_its_policies(policed: Lake) -> None:
+    catalog = policed.settings().catalog
+    with closing(Folding(NAME, uri=catalog.uri, warehouse=catalog.warehouse)) as folding:
+        tables = Tables(folding, locator(folding))
+        assert tables.pin("p.nav").pin.table == "p.nav"
+        by_catalog = Tables(folding, lambda name: folding.load_table(name).metadata_location)
+        assert by_catalog.pin("p.nav").pin.table == "p.nav"
+        with pytest.raises(ServerError, match="not in the catalog"):
+            by_catalog.pin("p.ñav")
 
 
 def test_rows_written_later_are_filtered_by_the_same_plan_inputs(lake_copy: Lake) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pyarrow as pa
 import pytest
 
@@ -112,31 +110,3 @@ def test_the_sql_for_athena_has_the_filter_at_the_pinned_snapshot(policed_lab: L
 def test_a_cte_named_like_the_table_does_not_hide_it(policed_lab: Lab) -> None:
     assert policed_lab.collect(plan(policed_lab, APPLE, name="versions")).num_rows == ROWS // 2
     assert policed_lab.collect(plan(policed_lab, NOBODY, name="versions")).num_rows == 0
-
-
-def ask_at_once(lab: Lab, times: int) -> None:
-    wrong: list[object] = []
-
-    def ask(who: Caller, expected: set[str]) -> None:
-        for _ in range(times):
-            seen = tickers(lab.collect(plan(lab, who)))
-            if seen != expected:
-                wrong.append((who.name, seen))
-
-    callers = [(APPLE, {"AAPL"}), (SOFT, {"MSFT"})]
-    threads = [threading.Thread(target=ask, args=each) for each in callers]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert not wrong
-
-
-def test_callers_who_ask_at_once_never_see_each_others_rows(policed_lab: Lab) -> None:
-    ask_at_once(policed_lab, 10)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_callers_who_ask_a_thousand_times_never_see_each_others_rows(policed_lab: Lab) -> None:
-    ask_at_once(policed_lab, 1000)

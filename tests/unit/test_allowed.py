@@ -64,6 +64,10 @@ FROM_REFUSED = [
     ("SELECT 1 AS x FROM a.t TABLESAMPLE BERNOULLI (10)", "its rows change from call to call"),
     ("SELECT 1 AS x FROM LATERAL (SELECT 1) AS l", ""),
     ("SELECT UNNEST(ARRAY[1]) AS x FROM a.t", "UNNEST stands in FROM"),
+    ("SELECT 1 AS x FROM (DESCRIBE a.t)", "DESCRIBE is not allowed"),
+    ("SELECT 1 AS x FROM a.t PIVOT (sum(y) FOR z IN (1, 2))", "Athena does not have it"),
+    ("SELECT 1 AS x FROM (SELECT y, z FROM a.t) PIVOT (sum(y) FOR z IN (1, 2))", "Athena does not have it"),
+    ("SELECT a.t.x AS x FROM a.t START WITH x = 1 CONNECT BY PRIOR x = y", "Athena does not have it"),
 ]
 FUNCTIONS_REFUSED = [
     *(f"{name}" for name in ("getenv('HOME')", "current_setting('x')", "GETENV('HOME')", "\"getenv\"('HOME')")),

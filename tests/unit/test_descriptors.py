@@ -194,7 +194,8 @@ def plan_of(params: dict[str, Any]) -> Plan:
     values = resolve(DATASET, params, TODAY)
     pins = (TablePin("d.t", 2**62, 0, "/m.json"), TablePin("d.u", None, 0, "/m.json"))
     bounds = Bounds(1, 1.0, 1, 1)
-    return Plan(DATASET, values, "duckdb", "", "", (), pins, "", Estimate(0, 0, 0.0), bounds)
+    none = Estimate(0, 0, 0.0)
+    return Plan(DATASET, values, "duckdb", "", "", "", (), pins, "", none, none, bounds)
 
 
 PLAN = plan_of({"s": "삼성 'x'\n", "n": 5, "d": "1.5", "l": ["b", "a"], "m": {"1": 0.6}})

@@ -85,6 +85,7 @@ def test_three_algorithms_are_accepted(verifier: JwtVerifier, issuer: Issuer, ke
         ({"sub": ""}, "bad-credential"),
         ({"sub": "a\nb"}, "bad-credential"),
         ({"sub": "x" * 201}, "bad-credential"),
+        ({"sub": "anonymous"}, "bad-credential"),
     ],
 )
 def test_claims_of_the_token_are_checked(

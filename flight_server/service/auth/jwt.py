@@ -20,7 +20,7 @@ from jwt.exceptions import ExpiredSignatureError, PyJWTError
 
 from flight_server.config import Auth
 from flight_server.errors import ConfigError, ServerError
-from flight_server.model import Caller
+from flight_server.model import ANONYMOUS, Caller
 from flight_server.service.auth.identities import claims_of
 from flight_server.service.auth.tokens import expired, refused
 from flight_server.telemetry import log
@@ -120,7 +120,7 @@ class Keys:
             self._keys = _parse(_read(self._source))
             self._read_at = time.monotonic()
         except (OSError, ValueError, PyJWTError) as error:
-            log.error("jwt_keys_unreadable", source=self._source, error=f"{type(error).__name__}: {error}")
+            log.error("jwt_keys_unreadable", source=_shown(self._source), error=f"{type(error).__name__}: {error}")
         finally:
             self._lock.release()
 
@@ -130,6 +130,11 @@ def _fits(key: jwt.PyJWK, algorithm: str) -> bool:
     if data.get("kty") != _KEY_TYPES[algorithm] or data.get("use", "sig") != "sig":
         return False
     return bool(data.get("alg", algorithm) == algorithm and key.algorithm_name == algorithm)
+
+
+def _shown(source: str) -> str:
+    """The source without its query, in which some issuers want a key."""
+    return source.partition("?")[0] if urlsplit(source).scheme in ("http", "https") else source
 
 
 def _check_source(source: str) -> None:
@@ -168,7 +173,7 @@ def _parse(text: bytes) -> list[jwt.PyJWK]:
 
 def _caller(claims: Mapping[str, Any], settings: Auth) -> Caller:
     name = claims.get(settings.jwt_name_claim)
-    if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable():
+    if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable() or name == ANONYMOUS.name:
         raise refused("no usable name")
     roles = _at(claims, settings.jwt_roles_claim)
     listed = roles if isinstance(roles, list) else roles.split() if isinstance(roles, str) else []

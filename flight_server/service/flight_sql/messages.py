@@ -69,9 +69,11 @@ _MESSAGES: dict[str, str] = {
     "CloseSessionResult": "status:int32",
     "SetSessionOptionsRequest": "session_options*:.SessionOption",
     "SetSessionOptionsResult": "errors*:.SessionError",
-    "GetSessionOptionsResult": _NO_FIELDS,
+    "GetSessionOptionsResult": "session_options*:.SessionOption",
     # An entry of a map is a message of key and value.
     "SessionOption": "name:string value:bytes",
+    # The first of its kinds; the others are left unread.
+    "SessionOptionValue": "string_value?:string",
     "SessionError": "name:string value:.SessionErrorValue",
     "SessionErrorValue": "value:int32",
 }

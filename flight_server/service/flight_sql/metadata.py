@@ -14,6 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from flight_server.datasets.registry import GLOB_MAX, matcher
+from flight_server.errors import InvalidRequest
 from flight_server.model import Caller, Dataset
 from flight_server.pipeline import Pipeline
 from flight_server.plan.shape import athena_type
@@ -160,10 +162,17 @@ def _matcher(message: Any, field: str) -> Any:
     """A test by the LIKE pattern in a field, `\\` before a sign that means itself; everything without a pattern."""
     if not message.HasField(field):
         return lambda _: True
-    parts = re.findall(r"\\.|.", getattr(message, field), re.DOTALL)
-    signs = {"%": ".*", "_": "."}
-    pattern = "".join(signs.get(part) or re.escape(part[-1]) for part in parts)
-    return lambda name: re.fullmatch(pattern, name, re.DOTALL | re.IGNORECASE) is not None
+    like = getattr(message, field)
+    if len(like) > GLOB_MAX:
+        raise InvalidRequest("bad-request", f"the pattern has {len(like):,} signs; no name is so long")
+    signs = {"%": "*", "_": "?"}
+    parts = re.findall(r"\\.|.", like, re.DOTALL)
+    matches = matcher("".join(signs.get(part) or _literal(part[-1].lower()) for part in parts))
+    return lambda name: matches(name.lower())
+
+
+def _literal(sign: str) -> str:
+    return f"[{sign}]" if sign in "*?[" else sign
 
 
 def _type(name: str, number: int, size: int | None, **more: object) -> dict[str, object]:

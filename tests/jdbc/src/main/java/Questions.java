@@ -38,7 +38,7 @@ public final class Questions {
     for (String line = in.readLine(); line != null; line = in.readLine()) {
       String answer;
       try {
-        answer = json(answer(line.split("\t", -1)));
+        answer = json(answer(line.replace('\u2028', '\n').split("\t", -1)));
       } catch (SQLException | RuntimeException error) {
         answer = json(Map.of("error", messages(error), "kind", error.getClass().getSimpleName()));
       }
@@ -73,6 +73,13 @@ public final class Questions {
         return leave(parts[1]);
       case "cancel":
         return cancel(parts[1]);
+      case "timed":
+        return timed(parts[1], Integer.parseInt(parts[2]));
+      case "batch":
+        try (PreparedStatement statement = connection.prepareStatement(parts[1])) {
+          statement.addBatch();
+          return statement.executeBatch();
+        }
       case "getters":
         return getters(connection.getMetaData());
       default:
@@ -150,6 +157,8 @@ public final class Questions {
         case "boolean" -> statement.setBoolean(at, Boolean.parseBoolean(pair[1]));
         case "date" -> statement.setDate(at, Date.valueOf(pair[1]));
         case "timestamp" -> statement.setTimestamp(at, Timestamp.valueOf(pair[1]));
+        case "ints" -> statement.setArray(
+            at, connection.createArrayOf("INTEGER", Arrays.stream(pair[1].split(",")).map(Integer::valueOf).toArray()));
         default -> throw new IllegalArgumentException(pair[0]);
       }
     }
@@ -184,30 +193,32 @@ public final class Questions {
   }
 
   /** Cancel from another thread while rows are read; answers what the reader met. */
-  private static Object cancel(String sql) throws SQLException {
+  private static Object cancel(String sql) {
+    long count = 0;
     try (Statement statement = connection.createStatement(); ResultSet rows = statement.executeQuery(sql)) {
       Thread other = new Thread(() -> {
         try {
-          Thread.sleep(300);
           statement.cancel();
-        } catch (SQLException | InterruptedException error) {
+        } catch (SQLException error) {
           throw new IllegalStateException(error);
         }
       });
-      other.start();
-      long count = 0;
-      String met = "end";
-      try {
-        while (rows.next()) {
-          count++;
+      while (rows.next()) {
+        if (++count == 1) {
+          other.start();
         }
-      } catch (SQLException error) {
-        met = "stopped";
       }
-      other.join();
-      return Map.of("rows", count, "met", met);
-    } catch (InterruptedException error) {
-      throw new IllegalStateException(error);
+      return "read to the end";
+    } catch (SQLException | RuntimeException error) {
+      return count > 0 ? "stopped" : "failed: " + messages(error);
+    }
+  }
+
+  /** Run with a time limit of the driver's. */
+  private static Object timed(String sql, int seconds) throws SQLException {
+    try (Statement statement = connection.createStatement()) {
+      statement.setQueryTimeout(seconds);
+      return table(statement.executeQuery(sql));
     }
   }
 
@@ -253,7 +264,7 @@ public final class Questions {
   }
 
   private static Object value(ResultSet rows, int column) throws SQLException {
-    // The driver has no getObject for these (tried: 18.3.0).
+    // 18.3.0 has no getObject for these; 17.0.0 has, and 19.0.0 has it again (apache/arrow-java#818).
     boolean zoned = rows.getMetaData().getColumnType(column) == Types.TIMESTAMP_WITH_TIMEZONE;
     Object found = zoned ? rows.getTimestamp(column) : rows.getObject(column);
     if (rows.wasNull() != (found == null)) {

@@ -1,0 +1,61 @@
+"""The Java and Go programs of docs/clients.md print what the page says, with the real drivers of these languages."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flight_server.server import Server
+from tests.fix_jdbc import Jdbc
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+# The modules of the Go program, with their sums.
+MODULES = ROOT / "tests" / "go"
+# The first build compiles gRPC and more: 100 s on two idle cores, and the machine may be busy.
+_GO_S = 900
+
+
+def program(language: str, marked: str, server: Server) -> tuple[str, str]:
+    """The page's program in this language that holds `marked`, asking this server, and what it is said to print."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```\n\n```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    ((code, said),) = [block for block in blocks if marked in block[0]]
+    return code.replace("localhost:8815", f"localhost:{server.port}"), said
+
+
+def test_the_jdbc_program_prints_what_the_page_says(jdbc: Jdbc, demo_server: Server, tmp_path: Path) -> None:
+    code, said = program("java", "DriverManager", demo_server)
+    (tmp_path / "Prices.java").write_text(code, encoding="utf-8")
+    assert jdbc.run(tmp_path / "Prices.java") == said
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(_GO_S)
+def test_the_go_program_prints_what_the_page_says(demo_server: Server, tmp_path: Path) -> None:
+    if shutil.which("go") is None:
+        pytest.skip("the Go program of docs/clients.md needs Go; there is none")
+    code, said = program("go", "flightsql", demo_server)
+    for name in ("go.mod", "go.sum"):
+        shutil.copy(MODULES / name, tmp_path)
+    (tmp_path / "main.go").write_text(code, encoding="utf-8")
+    downloaded = _go(tmp_path, "mod", "download")
+    if downloaded.returncode and os.environ.get("CI") != "true":
+        pytest.skip(f"the Go program's modules cannot be had: {downloaded.stderr.splitlines()[-1][:200]}")
+    # Without a version control system to ask, which a temporary folder has not.
+    done = _go(tmp_path, "run", "-buildvcs=false", ".")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == said
+
+
+def _go(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["go", *command], cwd=folder, capture_output=True, text=True, timeout=_GO_S, check=False)
+
+
+def test_no_language_is_shown_without_a_test_but_r() -> None:
+    # Python: tests/clients/test_python_docs.py. Java: here, and clients/java.
+    assert set(re.findall(r"^```(\w+)$", PAGE, re.MULTILINE)) - {"sh", "xml"} == {"python", "java", "go", "r"}
