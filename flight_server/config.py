@@ -1,7 +1,7 @@
 """All settings, read once into one frozen object: `athena-flight.toml`, then ATHENA_FLIGHT_… variables, then flags.
 
 Every limit has its reason in its description; the description is its documentation (docs/operations.md is compared
-with it). Nothing else in the package reads the environment.
+with it). Nothing else in the package reads the environment, but provenance.py, which tells where a setting was found.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from flight_server.errors import ConfigError
+from flight_server.errors import ConfigError, nearest
 
+PREFIX = "ATHENA_FLIGHT_"
 DEFAULT_FILE = Path("athena-flight.toml")
 
 
@@ -35,6 +37,13 @@ class Server(_Section):
     )
     http_port: int = Field(
         8816, ge=0, le=65535, description="HTTP port; 0 picks a free one, as an unset one does beside port 0."
+    )
+    health: bool = Field(True, description="Answer gRPC health checks, for probes, on a port of their own.")
+    health_port: int = Field(
+        8817, ge=0, le=65535, description="Port of the gRPC health service, never with TLS; 0 as for `http_port`."
+    )
+    ready_ttl_s: float = Field(
+        1.0, ge=0, description="How long outcomes of readiness checks are kept: probes must not use up AWS's quotas."
     )
     grace_s: float = Field(
         20.0, ge=0, description="Time that running streams get at stop; container schedulers kill after 30 s."
@@ -300,6 +309,40 @@ class Sql(_Section):
     )
 
 
+class Telemetry(_Section):
+    """Traces, sent to an OpenTelemetry collector; off without an endpoint. They need the extra `otlp`."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Collector that takes OTLP over HTTP, as http://collector:4318; absent = no traces.",
+    )
+    service_name: str = Field("athena-flight", description="Name of this service in the traces.")
+    sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of the traces that begin here; who sends `traceparent` decides for theirs."
+    )
+    spans_max: int = Field(
+        2048, ge=1, description="Spans that wait to be sent, 2 kB each; past it they are dropped, and no call waits."
+    )
+
+
+class System(_Section):
+    """The server's own datasets, `sys_calls` and the like, for operators."""
+
+    roles: tuple[str, ...] = Field(
+        ("operator",),
+        min_length=1,
+        description='Roles for which they exist, also without authentication; "*" = everybody.',
+    )
+    calls_kept: int = Field(
+        10_000, ge=1, description="Ended calls, and queries, kept in memory: some 10 MB; the audit log keeps all."
+    )
+    costs_kept: int = Field(
+        10_000, ge=1, description="Sums by day, caller and dataset kept in memory; past it the oldest are forgotten."
+    )
+    memory: str = Field("128MB", description="Memory of all queries over these tables, which are small.")
+
+
 class Log(_Section):
     """What is written to standard error."""
 
@@ -310,9 +353,7 @@ class Log(_Section):
 class Config(BaseSettings):
     """The effective settings. Build with `load`; print with `model_dump(mode="json")`, which shows no secret."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="ATHENA_FLIGHT_", env_nested_delimiter="__"
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__")
 
     server: Server = Server()
     auth: Auth = Auth()
@@ -330,6 +371,8 @@ class Config(BaseSettings):
     cost: Cost = Cost()
     budget: Budget = Budget()
     sql: Sql = Sql()
+    telemetry: Telemetry = Telemetry()
+    system: System = System()
     log: Log = Log()
 
     @classmethod
@@ -352,20 +395,47 @@ def load(path: Path | None = None, **flags: dict[str, Any]) -> Config:
     Without `path`, `athena-flight.toml` of the working directory is read where there is one.
     Raises ConfigError that names the file, the setting and what is wrong with it.
     """
+    file = file_of(path)
+    try:
+        return from_file(file, **flags)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(wrong_value(error.errors()[0])) from error
+
+
+def file_of(path: Path | None) -> Path | None:
+    """The file that is read. Raises ConfigError where the one that was asked for is not there."""
     file = path or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     if file is not None and not file.exists():
         raise ConfigError(f"there is no configuration file {str(file)!r}")
+    return file
+
+
+def from_file(file: Path | None, **flags: dict[str, Any]) -> Config:
+    """As `load`, with the errors of the libraries."""
 
     class FromFile(Config):
         model_config = SettingsConfigDict(toml_file=file)
 
-    try:
-        return FromFile(**flags)  # type: ignore[arg-type]
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        setting = ".".join(map(str, first["loc"]))
-        # What was given can be a secret, also one under a mistyped name.
-        shown = "" if first["type"] == "extra_forbidden" or "secret" in setting else f" (got {first['input']!r})"
-        raise ConfigError(f"setting {setting!r}: {first['msg']}{shown}") from error
+    return FromFile(**flags)  # type: ignore[arg-type]
+
+
+def settings() -> list[tuple[str, str]]:
+    """Section and name of every setting, in order."""
+    return [
+        (section, name)
+        for section, field in Config.model_fields.items()
+        for name in field.annotation.model_fields  # type: ignore[union-attr]
+    ]
+
+
+def wrong_value(error: ErrorDetails) -> str:
+    """What pydantic says of one setting, on one line and without anything that may be a secret."""
+    setting = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        known = [f"{section}.{name}" for section, name in settings()]
+        return f"there is no setting {setting!r}{nearest(setting, known if '.' in setting else Config.model_fields)}"
+    # What was given can be a secret.
+    shown = "" if "secret" in setting else f" (got {error['input']!r})"
+    return f"setting {setting!r}: {error['msg']}{shown}"

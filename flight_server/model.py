@@ -20,7 +20,8 @@ Scalar = bool | int | float | Decimal | str | date | datetime
 # A list is a tuple of scalars, a map a tuple of (key, value) pairs in key order: hashable, so that a plan can be a key.
 Value = Scalar | tuple[Scalar, ...] | tuple[tuple[Scalar, Scalar], ...]
 Claim = str | int | float | bool | tuple[str | int, ...]
-EngineName = Literal["duckdb", "athena"]
+# `system` has the server's own tables; datasets and callers choose among the others.
+EngineName = Literal["duckdb", "athena", "system"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +275,7 @@ class Dataset:
     limits: Limits
     cache: CachePolicy
     roles: frozenset[str]
-    engine: Literal["auto", "duckdb", "athena"]
+    engine: Literal["auto", "duckdb", "athena", "system"]
     materialize: Materialize | None
     deprecated: str | None
     path: Path

@@ -30,7 +30,7 @@ from flight_server.plan.planner import Planner
 from flight_server.plan.scan import moment
 from flight_server.results.contract import conform
 from flight_server.statements import Compiled, Statements
-from flight_server.telemetry import log
+from flight_server.telemetry import log, traces
 
 # The role that may choose the engine with `_engine`; without authentication everybody has it.
 ENGINE_ROLE = "operator"
@@ -85,6 +85,21 @@ class Pipeline:
     def plan(self, request: Request, caller: Caller) -> Plan:
         """How the request will be answered: validated, pinned, priced. Runs nothing."""
         # Read once: a reload in between must not join a dataset with the policies of another state.
+        with traces.span("plan") as span:
+            plan = self._planned(request, caller)
+            traces.note(
+                span,
+                {
+                    "dataset": plan.dataset.name,
+                    "engine": plan.engine,
+                    "cache": plan.cache,
+                    "files": plan.estimate.files,
+                    "bytes": plan.estimate.bytes,
+                },
+            )
+        return plan
+
+    def _planned(self, request: Request, caller: Caller) -> Plan:
         registry = self.registry
         dataset, values = self._asked(registry, request, caller)
         if request.contract not in (None, dataset.digest):
@@ -120,7 +135,12 @@ class Pipeline:
     def answer(self, plan: Plan) -> Answer:
         """Start the plan's engine. The caller of this closes `Answer.execution`, whatever happens."""
         execution = self._engines[plan.engine].start(plan)
-        batches = conform(plan.dataset, execution.batches(), plan.bounds.rows, plan.bounds.bytes)
+        batches = traces.iterated(
+            "engine",
+            conform(plan.dataset, execution.batches(), plan.bounds.rows, plan.bounds.bytes),
+            {"engine": plan.engine, "dataset": plan.dataset.name, "cache": plan.cache},
+            lambda: {"query_id": execution.stats.query_id, "scanned_bytes": execution.stats.scanned_bytes},
+        )
         return Answer(plan, execution, _reticent(execution, batches) if plan.policies else batches)
 
     def _asked(self, registry: Registry, request: Request, caller: Caller) -> tuple[Dataset, Mapping[str, Value]]:
@@ -142,14 +162,17 @@ class Pipeline:
         return "hit" if self.stored(plan) else "miss"
 
     def _engine_name(self, dataset: Dataset, request: Request, caller: Caller) -> EngineName:
+        if dataset.engine == "system":
+            return "system"
         if request.engine is not None and not {"*", ENGINE_ROLE} & caller.roles:
             raise Denied("not-allowed", f"the role {ENGINE_ROLE!r} is needed to choose the engine")
         default = next(iter(self._engines))
         wanted = request.engine or request.issued_engine or (default if dataset.engine == "auto" else dataset.engine)
-        for name in self._engines:
+        choice = [name for name in self._engines if name != "system"]
+        for name in choice:
             if name == wanted:
                 return name
-        raise InvalidRequest("bad-request", f"there is no engine {wanted[:40]!r}; there is {', '.join(self._engines)}")
+        raise InvalidRequest("bad-request", f"there is no engine {wanted[:40]!r}; there is {', '.join(choice)}")
 
     def _bounds(self, dataset: Dataset) -> Bounds:
         said, server = dataset.limits, self._limits

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import boto3
 import s3fs
@@ -21,24 +22,28 @@ from pyarrow import fs as pafs
 from pyiceberg.catalog import Catalog
 
 from flight_server.config import Config
-from flight_server.datasets import registry
+from flight_server.datasets import registry, system
 from flight_server.datasets.policies import FILE
 from flight_server.datasets.registry import Registry
 from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
 from flight_server.engines.result_types import ResultTypes
+from flight_server.engines.system import SystemEngine
 from flight_server.errors import ConfigError, DatasetError, TableError
-from flight_server.http.app import Check, build_app
+from flight_server.health.listener import HealthListener
+from flight_server.health.readiness import Check, Readiness
+from flight_server.http.app import build_app
 from flight_server.http.listener import HttpListener
 from flight_server.model import Engine, EngineName
 from flight_server.pipeline import Pipeline
 from flight_server.plan import check, policies
+from flight_server.plan.own import iceberg_schema
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import Tables
 from flight_server.results.local import LocalStore
 from flight_server.results.parts import Budget, PartReader
 from flight_server.results.store import Store
-from flight_server.service import tls
+from flight_server.service import own_tables, tls
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication, identities
 from flight_server.service.descriptors import Tickets
@@ -46,7 +51,8 @@ from flight_server.service.rpc import FlightService
 from flight_server.statements import Statements
 from flight_server.tables.catalog import open_catalog, translated
 from flight_server.tables.locate import locator
-from flight_server.telemetry import log, metrics
+from flight_server.telemetry import log, metrics, traces
+from flight_server.telemetry.records import TABLES, Records
 
 # A connection is made or refused in this time; a read of a few MiB that takes longer is a broken one.
 _S3_CONNECT_S, _S3_REQUEST_S = 5, 30
@@ -62,8 +68,12 @@ class Server:
     pipeline: Pipeline
     flight: FlightService
     http: HttpListener
+    # None where `server.health` is off.
+    health: HealthListener | None
     engines: dict[EngineName, Engine]
     catalog: Catalog
+    # Sends the spans that wait, and ends tracing.
+    stop_traces: Callable[[], None]
 
     @property
     def port(self) -> int:
@@ -79,11 +89,15 @@ class Server:
         self.flight.calls.drain(grace_s)
         self.flight.submissions.close()
         self.flight.shutdown()
+        # The probes' ports stay until here: while it drains, a replica must be able to say so.
         self.http.close()
+        if self.health is not None:
+            self.health.close()
         for engine in self.engines.values():
             engine.close()
         self.catalog.close()
         self.flight.audit.close()
+        self.stop_traces()
         log.info("stopped")
 
     def reload(self) -> list[DatasetError]:
@@ -97,6 +111,7 @@ class Server:
             path = self.config.datasets.directory / FILE
             errors.append(DatasetError(path, 0, 0, "the file is gone; to have no policies any more, leave it empty"))
         try:
+            found = system.served(found, system.load(self.config.system.roles))
             errors += self.pipeline.policy_problems(found)
             callers = identities.load(self.config.auth)
         except DatasetError as error:
@@ -113,6 +128,7 @@ def build(config: Config) -> Server:
     found, errors = load_datasets(config.datasets.directory)
     if errors:
         raise errors[0]
+    found = system.served(found, system.load(config.system.roles))
     secret = config.server.ticket_secret
     key = secret.get_secret_value().encode() if secret else secrets.token_bytes(32)
     authentication = Authentication(config, key)
@@ -120,22 +136,34 @@ def build(config: Config) -> Server:
     audit = Audit(config.audit)
     _check_port(config.server.host, config.server.port)
     with ExitStack() as undo:
+        stop_traces = start_traces(config)
+        undo.callback(stop_traces)
         catalog = undo.enter_context(closing(open_catalog(config)))
         kept = LocalStore(config.duckdb.results_bytes_max) if config.duckdb.results_bytes_max else None
         engines = build_engines(config, catalog, kept)
         for engine in engines.values():
             undo.callback(engine.close)
+        records = Records(config.system.calls_kept, config.system.costs_kept)
+        own = SystemEngine(
+            config.system, lambda name: own_tables.table(name, records, pipeline.registry, service.submissions)
+        )
+        undo.callback(own.close)
+        engines["system"] = own
         pipeline = build_pipeline(config, catalog, engines, found)
         for error in pipeline.policy_problems(found):
             raise error
         location = f"{_scheme(config)}://{config.server.host}:{config.server.port}"
         tickets = Tickets(key, config.server.ticket_ttl_s)
-        service = FlightService(location, pipeline, config, tickets, authentication, audit)
+        service = FlightService(location, pipeline, config, tickets, authentication, audit, records)
         undo.callback(service.shutdown)
-        http = HttpListener(
-            build_app(build_checks(config, pipeline, engines, catalog), lambda: service.calls.draining),
-            config.server.host,
-            _http_port(config),
+        checks = build_checks(config, pipeline, engines, catalog)
+        readiness = Readiness(checks, lambda: service.calls.draining, config.server.ready_ttl_s)
+        http = HttpListener(build_app(readiness.outcomes), config.server.host, _port_beside(config, "http_port"))
+        undo.callback(http.close)
+        health = (
+            HealthListener(readiness, config.server.host, _port_beside(config, "health_port"))
+            if config.server.health
+            else None
         )
         # All stands: from here on `Server.stop` closes it.
         undo.pop_all()
@@ -143,14 +171,22 @@ def build(config: Config) -> Server:
     metrics.CALLS_QUEUED.labels("call").set_function(lambda: service.calls.short.queued)
     metrics.CALLS_QUEUED.labels("stream").set_function(lambda: service.calls.streams.queued)
     metrics.STREAMS_UNREAD.set_function(lambda: sum(call.unread for call in service.calls.present()))
-    metrics.DATASETS.set_function(lambda: len(pipeline.registry.datasets))
-    return Server(config, pipeline, service, http, engines, catalog)
+    metrics.DATASETS.set_function(lambda: system.files(pipeline.registry))
+    return Server(config, pipeline, service, http, health, engines, catalog, stop_traces)
 
 
-def _http_port(config: Config) -> int:
-    """The configured port; whoever asks for any free Flight port is not after the well-known HTTP one."""
-    named = "http_port" in config.server.model_fields_set
-    return config.server.http_port if named or config.server.port != 0 else 0
+def start_traces(config: Config) -> Callable[[], None]:
+    """Begin tracing where it is configured; the answer ends it. Raises ConfigError without the extra `otlp`."""
+    said = config.telemetry
+    if said.endpoint is None:
+        return lambda: None
+    return traces.start(said.endpoint, said.service_name, said.sample_ratio, said.spans_max)
+
+
+def _port_beside(config: Config, setting: Literal["http_port", "health_port"]) -> int:
+    """The configured port; whoever asks for any free Flight port is not after the well-known ones beside it."""
+    named = setting in config.server.model_fields_set
+    return int(getattr(config.server, setting)) if named or config.server.port != 0 else 0
 
 
 def _scheme(config: Config) -> str:
@@ -190,11 +226,11 @@ def build_checks(
             raise TableError(f"{free:,} bytes of disk are free, and {config.limits.disk_free_min:,} are wanted")
 
     def valid() -> None:
-        if not pipeline.registry.datasets:
+        if not system.files(pipeline.registry):
             raise ConfigError("no dataset is in service")
 
     return {"catalog": reachable, "datasets": valid, "disk": room} | {
-        f"engine:{name}": engine.ping for name, engine in engines.items()
+        f"engine:{name}": engine.ping for name, engine in engines.items() if name != "system"
     }
 
 
@@ -282,7 +318,8 @@ def duckdb_s3(config: Config) -> dict[str, str] | None:
 
 
 def build_pipeline(config: Config, catalog: Catalog, engines: dict[EngineName, Engine], datasets: Registry) -> Pipeline:
-    planner = Planner(Tables(catalog, locator(catalog)), config.cost)
+    own = {name: iceberg_schema(schema) for name, schema in TABLES.items()}
+    planner = Planner(Tables(catalog, locator(catalog), own), config.cost)
     return Pipeline(
         datasets, planner, engines, config.limits, statements=Statements(planner, ResultTypes(), config.sql)
     )

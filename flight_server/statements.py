@@ -89,7 +89,7 @@ class Statements:
             types = parameter_types(statement, datasets, statement.tree, {})
             return Compiled(datasets[0], {}, types)
         found = self._shape(statement, datasets, self._tables(statement, None))
-        return Compiled(_unnamed(statement.text, found, found.tree, datasets), {}, found.parameters)
+        return Compiled(_unnamed(statement, found, found.tree, datasets), {}, found.parameters)
 
     def compile(
         self, request: Request, registry: Registry, caller: Caller, today: date, as_of: datetime | None
@@ -166,7 +166,7 @@ def _compiled(
         if number is not None:
             values = _values(statement.calls[number], datasets[number], given, today)
             table.replace(_query(table, datasets[number], values))
-    return Compiled(_unnamed(statement.text, found, tree, datasets), {}, found.parameters)
+    return Compiled(_unnamed(statement, found, tree, datasets), {}, found.parameters)
 
 
 def _no_tables(table: str) -> InvalidRequest:
@@ -244,9 +244,11 @@ def _query(table: exp.Table, dataset: Dataset, values: Mapping[str, Value]) -> e
     return exp.Subquery(this=tree, alias=table.args["alias"].copy(), joins=table.args.get("joins"))
 
 
-def _unnamed(text: str, found: Shape, tree: exp.Query, datasets: Sequence[Dataset]) -> Dataset:
+def _unnamed(statement: Statement, found: Shape, tree: exp.Query, datasets: Sequence[Dataset]) -> Dataset:
     content = repr((dialect.canonical(tree), found.columns, found.sorted, found.hidden))
     engines = {dataset.engine for dataset in datasets} - {"auto"}
+    if "system" in engines and (statement.tables or any(dataset.engine != "system" for dataset in datasets)):
+        raise InvalidRequest("sql-refused", "the server's own datasets are joined with each other only")
     if len(engines) > 1:
         raise InvalidRequest("sql-refused", "the datasets of the statement are bound to different engines")
     return Dataset(
@@ -269,7 +271,7 @@ def _unnamed(text: str, found: Shape, tree: exp.Query, datasets: Sequence[Datase
         deprecated=None,
         path=Path(NAME),
         sql_line=1,
-        sql=text,
+        sql=statement.text,
         tree=tree,
         digest=hashlib.sha256(content.encode()).hexdigest(),
         hidden=found.hidden,

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from flight_server import telemetry
+from tests import maven
 
 pytest_plugins = sorted(f"tests.{path.stem}" for path in Path(__file__).parent.glob("fix_*.py"))
 # Fixtures import one another: all must be known before the first is imported.
@@ -24,6 +25,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "aws_session" in getattr(item, "fixturenames", ()) or item.path.name in _OWN_AWS:
             item.add_marker(pytest.mark.aws)
+        if _built_by_maven(item):
+            # On a fresh machine it is the first of them that waits for Maven's downloads.
+            item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Not in the fixtures: pytest would say it for each of their tests, and start servers before it comes to them."""
+    if _built_by_maven(item):
+        maven.needed()
+
+
+def _built_by_maven(item: pytest.Item) -> bool:
+    return not {"java_client", "jdbc_program"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 # These start one of their own.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests import maven
+
 PROJECT = Path(__file__).parent / "jdbc"
 # The driver that docs/clients.md names.
 NAMED = "18.3.0"
-# Compiling takes seconds; what takes longer is a download.
-_BUILD_S = 240
 # The whole program with its JVM; two cores are shared with everything else.
 _RUN_S = 110
 # Arrow's memory is behind a wall of Java's modules.
@@ -66,17 +65,8 @@ def url_of(port: int, **options: str) -> str:
 
 @pytest.fixture(scope="session")
 def jdbc_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the compiled program. Skips without a JDK and Maven, but for CI=true, where it fails."""
-    missing = [tool for tool in ("javac", "java", "mvn") if shutil.which(tool) is None]
-    if missing:
-        said = f"the JDBC tests need a JDK 17 and Maven; there is no {' and no '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(said)
-        pytest.skip(said)
-    # Concurrent runs of the suite must not compile into one folder.
-    target = tmp_path_factory.mktemp("jdbc")
-    assert _maven(target, NAMED, "process-classes") is None
-    return target
+    """The folder of the compiled program. tests/conftest.py has what happens without a JDK or Maven."""
+    return maven.built(tmp_path_factory, PROJECT, _driver(NAMED), "process-classes")
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +75,11 @@ def jdbc_with(jdbc_program: Path) -> JdbcWith:
 
     @functools.cache
     def lacks(version: str) -> bool:
-        return version != NAMED and _maven(jdbc_program, version, "dependency:copy-dependencies@driver") is not None
+        if version == NAMED:
+            return False
+        with maven.alone(jdbc_program / "lock"):
+            copied = maven.mvn(PROJECT, jdbc_program, _driver(version), "dependency:copy-dependencies@driver")
+        return copied.returncode != 0
 
     def with_driver(version: str) -> Jdbc:
         if lacks(version):
@@ -101,11 +95,5 @@ def jdbc(jdbc_with: JdbcWith) -> Jdbc:
     return jdbc_with(NAMED)
 
 
-def _maven(target: Path, driver: str, goal: str) -> str | None:
-    """Run a goal for this driver; what Maven says where it fails."""
-    build = ["mvn", "-q", "-B", "-f", str(PROJECT), f"-Dbuild.folder={target}", f"-Ddriver.version={driver}", goal]
-    if subprocess.run([*build, "-o"], capture_output=True, timeout=_BUILD_S, check=False).returncode:
-        # Something is not in the local repository yet.
-        done = subprocess.run(build, capture_output=True, text=True, timeout=_BUILD_S, check=False)
-        return done.stdout if done.returncode else None
-    return None
+def _driver(version: str) -> str:
+    return f"-Ddriver.version={version}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import watchfiles
 
 from flight_server.authoring.check import check
-from flight_server.datasets import policies
+from flight_server.datasets import policies, system
 from flight_server.server import Server
 from flight_server.telemetry import log
 
@@ -69,7 +69,7 @@ def _reload(server: Server, was_good: bool) -> bool:
     if errors:
         log.warning("datasets_kept", reason="the last good datasets stay in service until this is mended")
     else:
-        count = len(server.pipeline.registry.datasets)
+        count = system.files(server.pipeline.registry)
         log.info("datasets_reloaded" if was_good else "datasets_good_again", datasets=count)
     return not errors
 

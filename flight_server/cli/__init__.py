@@ -29,6 +29,7 @@ _COMMANDS = {
     "tables": "tables:app",
     "materialize": "materialize:materialize",
     "results": "results:app",
+    "config": "config:app",
     "auth": "auth:app",
     "tls": "tls:app",
     "version": "datasets:version",

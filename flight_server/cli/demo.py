@@ -16,6 +16,7 @@ from flight_server import telemetry
 from flight_server.cli.options import ConfigFile
 from flight_server.cli.output import boxed
 from flight_server.cli.serve import Signals, stop
+from flight_server.datasets import system
 from flight_server.server import Server, build
 from flight_server.service import example
 from flight_server.tables import demo as tables
@@ -40,9 +41,9 @@ def demo(
     """
     found = settings.load(
         config,
-        # A demo on another port is a second one: it leaves the first one's HTTP port alone.
+        # A demo on another port is a second one: it leaves the first one's ports alone.
         server={"port": port, "host": "127.0.0.1", "ticket_secret": _secret()}
-        | ({} if port == _PORT else {"http_port": 0}),
+        | ({} if port == _PORT else {"http_port": 0, "health_port": 0}),
         # The tables are the visitor's own: SQL may name them.
         sql={"ad_hoc_roles": ("*",)},
         catalog={"kind": "sql", "uri": f"sqlite:///{FOLDER}/catalog.db", "warehouse": str(FOLDER / "warehouse")},
@@ -78,7 +79,7 @@ def _secret() -> str:
 
 def _show(server: Server) -> None:
     location = f"grpc://localhost:{server.port}"
-    count = len(server.pipeline.registry.datasets)
+    count = system.files(server.pipeline.registry)
     print(f"serving {count} datasets on {location}; in Python, with nothing but pyarrow:\n")
     print(example.lines(location, _TICKET), flush=True)
     answer = example.fetch(location, _TICKET)

@@ -10,31 +10,31 @@ import sys
 import threading
 from contextlib import ExitStack
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from flight_server import config as settings
 from flight_server import telemetry
 from flight_server.authoring.watch import watching
-from flight_server.cli.options import ConfigFile
+from flight_server.cli.options import ConfigFile, Host, InsecureAllowRemote, Port, server_flags
+from flight_server.datasets import system
 from flight_server.server import Server, build
 
 # What Flight gets to end its streams after they were told to; then the process ends over them.
 _END_S = 3.0
+# A signal that comes just before the main thread goes to sleep is noticed when it wakes: one of some hundred was not
+# noticed at all on a busy machine.
+_LOOK_S = 0.25
 # Some kernels refuse more than 2^20, whatever the hard limit says.
 _OPEN_FILES = 1 << 20
 
 
 def serve(
     watch: Annotated[bool, typer.Option("--watch", help="Read the datasets again when a file changes.")] = False,
-    host: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on.", show_default=False)
-    ] = None,
-    port: Annotated[int | None, typer.Option(metavar="PORT", help="Flight port; 0 = any.")] = None,
-    insecure_allow_remote: Annotated[
-        bool, typer.Option("--insecure-allow-remote", help="Listen beyond loopback without authentication.")
-    ] = False,
+    host: Host = None,
+    port: Port = None,
+    insecure_allow_remote: InsecureAllowRemote = False,
     config: ConfigFile = None,
 ) -> None:
     """Serve the datasets over Arrow Flight until SIGTERM or Ctrl-C, which let running streams finish.
@@ -47,9 +47,7 @@ def serve(
 
               athena-flight serve --config prod.toml --host 0.0.0.0 --port 8815
     """
-    flags: dict[str, Any] = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    if insecure_allow_remote:
-        flags["insecure_allow_remote"] = True
+    flags = server_flags(host, port, insecure_allow_remote)
     found = settings.load(config, server=flags) if flags else settings.load(config)
     telemetry.configure(found.log.format, found.log.level)
     raise_open_files()
@@ -86,12 +84,19 @@ class Signals:
 
     def wait(self, server: Server) -> None:
         """Block until the process is to end."""
-        while self._came.get() == signal.SIGHUP:
+        while self._next() == signal.SIGHUP:
             errors = server.reload()
             for error in errors:
                 telemetry.log.error("dataset_wrong", error=str(error))
             if not errors:
-                telemetry.log.info("datasets_reloaded", datasets=len(server.pipeline.registry.datasets))
+                telemetry.log.info("datasets_reloaded", datasets=system.files(server.pipeline.registry))
+
+    def _next(self) -> int:
+        while True:
+            try:
+                return self._came.get(timeout=_LOOK_S)
+            except queue.Empty:
+                continue
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if number != signal.SIGHUP:

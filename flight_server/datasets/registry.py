@@ -84,7 +84,12 @@ def _usable(versions: Mapping[int, Dataset], caller: Caller) -> dict[int, Datase
 
 
 def may_use(caller: Caller, dataset: Dataset) -> bool:
-    """Whether the dataset's `[access] roles` let the caller in. Without roles everybody may."""
+    """Whether the dataset's `[access] roles` let the caller in. Without roles everybody may.
+
+    The `*` of a server without authentication is kept out by no role, but by those of the server's own datasets.
+    """
+    if dataset.engine == "system":
+        return not dataset.roles or bool(dataset.roles & caller.roles)
     return not dataset.roles or "*" in caller.roles or bool(dataset.roles & caller.roles)
 
 

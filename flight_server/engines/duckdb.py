@@ -20,6 +20,7 @@ import pyarrow as pa
 from flight_server.config import DuckDB as Settings
 from flight_server.errors import Cancelled, EngineFailed, ResultLost
 from flight_server.model import EngineName, Execution, ExecutionStats, Plan, StoredResult
+from flight_server.telemetry import metrics
 
 # Load order matters: iceberg needs avro for its manifests, and both read through httpfs for s3:// warehouses.
 _EXTENSIONS = ("icu", "httpfs", "avro", "iceberg")
@@ -74,6 +75,7 @@ class DuckDBEngine:
         if s3:
             _create_secret(self._connection, s3)
         _lock_down(self._connection, warehouses)
+        metrics.DUCKDB_BYTES.set_function(self._held)
 
     def start(self, plan: Plan) -> Execution:
         query = DuckDBExecution(self._connection.cursor(), plan.sql, plan.bounds.batch_rows)
@@ -101,6 +103,14 @@ class DuckDBEngine:
         """Raise EngineFailed when DuckDB does not answer."""
         self.describe("SELECT 1 AS one")
 
+    def _held(self) -> float:
+        try:
+            row = self._connection.cursor().execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchone()
+        except duckdb.Error:
+            # Closed: whoever asks for metrics then gets the others.
+            return 0.0
+        return float(row[0]) if row and row[0] is not None else 0.0
+
     def close(self) -> None:
         self._connection.close()
         self._spill.cleanup()
@@ -111,7 +121,10 @@ class DuckDBEngine:
 class DuckDBExecution:
     """One running query. Owns its cursor; `close` interrupts what still runs and frees it."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> None:
+    def __init__(
+        self, cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int, engine: EngineName = "duckdb"
+    ) -> None:
+        self._running = metrics.QUERIES_RUNNING.labels(engine)
         self._cursor = cursor
         self._sql = sql
         self._batch_rows = batch_rows
@@ -124,6 +137,10 @@ class DuckDBExecution:
 
         Raises EngineFailed with DuckDB's reason, Cancelled after `cancel`.
         """
+        with self._running.track_inprogress():
+            yield from self._fetched()
+
+    def _fetched(self) -> Iterator[pa.RecordBatch]:
         try:
             with self._in_use:
                 self._stop_if_cancelled()

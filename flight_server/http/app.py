@@ -18,26 +18,23 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from flight_server import __version__
-from flight_server.errors import Error
-from flight_server.telemetry import log
 
-# A check returns nothing, or raises an Error that says what is wrong.
-Check = Callable[[], None]
+# What each check says: `ok`, or what is wrong.
+Outcomes = Callable[[], Mapping[str, str]]
 
 
-def build_app(checks: Mapping[str, Check], draining: Callable[[], bool]) -> FastAPI:
-    """The application. `checks` are run one after the other at each /readyz, in worker threads."""
+def build_app(outcomes: Outcomes) -> FastAPI:
+    """The application. `outcomes` is asked at each /readyz, in a worker thread, and may block."""
     app = FastAPI(title="athena-flight", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/livez")
-    def livez() -> PlainTextResponse:
+    async def livez() -> PlainTextResponse:
+        # Not in a worker thread: those may all be waiting for a catalog that is down, which a restart does not mend.
         return PlainTextResponse("ok\n")
 
     @app.get("/readyz")
     def readyz() -> JSONResponse:
-        found = {name: _outcome(name, check) for name, check in checks.items()}
-        if draining():
-            found["draining"] = "the server is stopping"
+        found = outcomes()
         failing = [name for name, said in found.items() if said != "ok"]
         return JSONResponse({"ready": not failing, "checks": found}, 503 if failing else 200)
 
@@ -55,16 +52,3 @@ def build_app(checks: Mapping[str, Check], draining: Callable[[], bool]) -> Fast
         }
 
     return app
-
-
-def _outcome(name: str, check: Check) -> str:
-    try:
-        check()
-    except Error as error:
-        log.warning("not_ready", check=name, code=error.code, message=error.message)
-        # The reason is in the log: this page is open to whoever reaches the port.
-        return error.code
-    except Exception as error:  # noqa: BLE001 - a probe must answer, whatever is broken
-        log.error("not_ready", check=name, exc_info=error)
-        return "internal"
-    return "ok"

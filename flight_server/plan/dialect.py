@@ -98,6 +98,11 @@ def _typed(tree: exp.Query, schemas: Schemas) -> exp.Query:
 
 
 def _iceberg_scan(table: exp.Table, pin: TablePin) -> exp.Table:
+    if not pin.metadata_location:
+        # A table of the server's own: its engine has it under the whole name.
+        own = exp.Table(this=exp.to_identifier(pin.table, quoted=True), alias=table.args["alias"].copy())
+        own.set("joins", table.args.get("joins"))
+        return own
     arguments: list[exp.Expr] = [exp.Literal.string(pin.metadata_location)]
     if pin.snapshot_id is not None:
         name = exp.to_identifier("snapshot_from_id", quoted=False)

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
@@ -40,7 +41,8 @@ class PinnedTable:
 
     pin: TablePin
     schema: Schema
-    table: Table
+    # None of the server's own tables.
+    table: Table | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,14 @@ class Tables:
     """The catalog as the planner sees it.
 
     Remembers what cannot change: the metadata at a location, and the file list of a snapshot and a filter. `locate`
-    gives the location of a table's metadata now; it is asked for each plan, so that no plan is ever stale.
+    gives the location of a table's metadata now; it is asked for each plan, so that no plan is ever stale. `own` are
+    the server's own tables, which are in no catalog.
     """
 
-    def __init__(self, catalog: Catalog, locate: Callable[[str], str]) -> None:
+    def __init__(
+        self, catalog: Catalog, locate: Callable[[str], str], own: Mapping[str, Schema] = MappingProxyType({})
+    ) -> None:
+        self._own = own
         self._catalog = catalog
         self._locate = locate
         self._lock = threading.Lock()
@@ -72,6 +78,10 @@ class Tables:
         the given snapshot has been expired, ServerError (internal) where there is no such table, or where its published
         snapshot is gone.
         """
+        if name in self._own:
+            if as_of is not None:
+                raise NotFound("unknown-pin", "the server's own tables are as they are now; ask without as_of")
+            return PinnedTable(TablePin(name, None, 0, ""), self._own[name], None)
         table = self._current(name)
         current = published(table) or table.metadata.current_snapshot_id
         if as_of is not None:
@@ -142,7 +152,7 @@ class Tables:
         return self._left(pinned, pushdown.row_filter(guarded, pinned.schema), columns)
 
     def _left(self, pinned: PinnedTable, row_filter: BooleanExpression, wanted: Collection[str]) -> FileSet:
-        if pinned.pin.snapshot_id is None:
+        if pinned.table is None or pinned.pin.snapshot_id is None:
             return FileSet((), 0)
         columns = tuple(sorted(wanted))
         key = (pinned.pin.table, pinned.pin.snapshot_id, str(row_filter), columns)

@@ -21,7 +21,7 @@ from flight_server.errors import Cancelled, EngineFailed, ResultLost
 from flight_server.model import Part, SortKey
 from flight_server.results.carriers import restore
 from flight_server.results.merge import merge
-from flight_server.telemetry import metrics
+from flight_server.telemetry import metrics, traces
 
 _T = TypeVar("_T")
 # Between a read that is too small for the latency of S3 and one that holds memory for nothing.
@@ -93,6 +93,7 @@ class PartReader:
         self._parts_ahead = parts_ahead
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="parts")
         metrics.READ_BYTES.set_function(lambda: budget.in_use)
+        metrics.READ_BYTES_MAX.set(budget.bytes_max)
 
     def inspect(self, paths: Sequence[str], cancelled: threading.Event) -> list[Part]:
         """The parts behind `paths`, from their footers. Raises EngineFailed for one that is missing or no Parquet."""
@@ -136,6 +137,7 @@ class PartReader:
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    @traces.stepped("read part", lambda _, part, *__: {"part": part.path, "rows": part.rows, "bytes": part.bytes})
     def _part(self, part: Part, schema: pa.Schema, batch_rows: int, buffer: int) -> Iterator[pa.RecordBatch]:
         seen = 0
         with (

@@ -16,15 +16,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow.flight as flight
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from flight_server.config import Limits
-from flight_server.errors import Error, ServerError, TimedOut, Unavailable
+from flight_server.errors import CODES, Error, ServerError, TimedOut, Unavailable
 from flight_server.model import Caller
 from flight_server.service import connections, status
 from flight_server.service.admission import Places
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication, Identity
-from flight_server.telemetry import log, metrics
+from flight_server.telemetry import log, metrics, traces
+from flight_server.telemetry.records import Records
 
 NAME = "call"
 # A stream looks up from its work this soon after it was told to stop, unless it waits for its client.
@@ -50,6 +52,7 @@ class Outcome:
     usd: float = 0.0
     # The dataset's name once it is known to be one: labels take no text of a client.
     known: str = ""
+    version: int = 0
     first_batch_s: float | None = None
     # SHA-256 of the parameters as canonical JSON, and the names of the policies that held.
     params: str = ""
@@ -171,6 +174,7 @@ class Call(flight.ServerMiddleware):
     calls: Calls
     outcome: Outcome
     audit: Audit
+    records: Records
     # Who calls; None until the client's certificate has said it.
     caller: Caller | None = None
     # The token that a Handshake or a password is answered with.
@@ -185,6 +189,7 @@ class Call(flight.ServerMiddleware):
     cancel: Callable[[], None] = field(default=lambda: None, repr=False)
     _releases: list[Callable[[], None]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    span: Span = field(default=INVALID_SPAN, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     # Since when the client has what there is to read; None while the server works.
     _unread_since: float | None = None
@@ -263,6 +268,13 @@ class Call(flight.ServerMiddleware):
         }
         log.info("rpc", ms=round(seconds * 1000, 1), **said)
         self.audit.write(vars(outcome))
+        self.records.ended(vars(outcome), seconds, traces.trace_id(self.span))
+        _end_span(self.span, outcome)
+
+
+def _end_span(span: Span, outcome: Outcome) -> None:
+    traces.note(span, {name: value for name, value in vars(outcome).items() if name in _TRACED and value})
+    traces.end(span, outcome.code, failed=issubclass(CODES.get(outcome.code, Error), ServerError))
 
 
 def _measure(outcome: Outcome, seconds: float) -> None:
@@ -270,7 +282,7 @@ def _measure(outcome: Outcome, seconds: float) -> None:
     metrics.CALL_SECONDS.labels(outcome.method).observe(seconds)
     if outcome.first_batch_s is not None:
         metrics.FIRST_BATCH_SECONDS.labels(outcome.engine, outcome.cache).observe(outcome.first_batch_s)
-    if outcome.method == "DoGet" and outcome.known:
+    if outcome.method == "DoGet" and outcome.engine:
         metrics.ANSWERS.labels(outcome.engine, outcome.cache).inc()
         metrics.ROWS.labels(outcome.known).inc(outcome.rows)
         metrics.BYTES.labels(outcome.known).inc(outcome.bytes)
@@ -285,15 +297,23 @@ class CallFactory(flight.ServerMiddlewareFactory):
     server does not have included, and from which each of them can be answered with UNAUTHENTICATED.
     """
 
-    def __init__(self, calls: Calls, authentication: Authentication, audit: Audit) -> None:
+    def __init__(self, calls: Calls, authentication: Authentication, audit: Audit, records: Records) -> None:
         super().__init__()
         self._calls = calls
         self._authentication = authentication
         self._audit = audit
+        self._records = records
 
     def start_call(self, info: flight.CallInfo, headers: dict[str, list[str]]) -> Call:
         method = _METHODS.get(info.method, "Other")
-        call = Call(self._calls, Outcome(method), self._audit, named=self._authentication.required)
+        call = Call(
+            self._calls,
+            Outcome(method),
+            self._audit,
+            self._records,
+            named=self._authentication.required,
+            span=traces.call(method, headers),
+        )
         try:
             self._audit.check()
             _identify(call, self._authentication.identify(headers))
@@ -359,6 +379,8 @@ def wire(error: BaseException, call: Call, *, before_method: bool = False) -> Ex
     return status.to_wire(ServerError("internal", message), get_schema=get_schema)
 
 
+# What a span says of a call. Not its caller: traces leave the house.
+_TRACED = ("dataset", "version", "engine", "query_id", "rows", "bytes", "cache", "fingerprint", "scanned_bytes", "usd")
 _METHODS = {
     flight.FlightMethod.LIST_FLIGHTS: "ListFlights",
     flight.FlightMethod.GET_FLIGHT_INFO: "GetFlightInfo",

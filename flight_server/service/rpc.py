@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
 import pyarrow.flight as flight
+from opentelemetry.trace import Span
 
 from flight_server.config import Config
 from flight_server.datasets.describe import contract_json
@@ -31,6 +32,8 @@ from flight_server.service.streams import Prefetch, stream
 from flight_server.service.submissions import Submissions
 from flight_server.service.unread import Watch
 from flight_server.statements import NAME as SQL
+from flight_server.telemetry import traces
+from flight_server.telemetry.records import Records
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -58,7 +61,8 @@ def _rpc(
                 call.identified(self.authentication.certificate(context.peer_identity().decode(errors="replace")))
             call.peer = context.peer()
             self.calls.enter(call, stream=any(isinstance(each, flight.Ticket) and self._runs(each) for each in args))
-            result = method(self, context, *args, **kwargs)
+            with traces.current(call.span):
+                result = method(self, context, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - the RPC wrapper: everything is reported, nothing leaks
             raise calls.wire(error, call) from None
         # A stream ends after its method: `_batches` says how.
@@ -80,12 +84,14 @@ class FlightService(flight.FlightServerBase):
         tickets: Tickets,
         authentication: Authentication,
         audit: Audit,
+        records: Records,
     ) -> None:
         self.authentication = authentication
         self.audit = audit
         self.calls = Calls(config.limits)
+        self._records = records
         self.spending = Spending(config.budget)
-        self.submissions = Submissions(pipeline, config.submitted, self.spending)
+        self.submissions = Submissions(pipeline, config.submitted, self.spending, records)
         self._pipeline = pipeline
         self._tickets = tickets
         self._body_max = config.limits.request_bytes_max
@@ -97,7 +103,7 @@ class FlightService(flight.FlightServerBase):
             location,
             # With a handler the certificate's name is lost, without one there is no Handshake (docs/security.md).
             auth_handler=None if authentication.by_certificate else calls.HandshakeHandler(),
-            middleware={calls.NAME: CallFactory(self.calls, authentication, audit)},
+            middleware={calls.NAME: CallFactory(self.calls, authentication, audit, records)},
             **tls.options(config.tls),
         )
         self.calls.port = self.port
@@ -150,6 +156,7 @@ class FlightService(flight.FlightServerBase):
         call.on_end(answer.execution.close)
         charge = self.spending.reserve(caller_of(context), answer.plan)
         call.on_end(lambda: charge.settle(answer.execution.stats))
+        call.on_end(self._records.running(vars(call.outcome)))
         call.ticket, call.cancel = asked, answer.execution.cancel
         return flight.GeneratorStream(
             answer.plan.dataset.schema, self._sent(call, self._batches(context, call, answer))
@@ -265,13 +272,20 @@ class FlightService(flight.FlightServerBase):
         caller = caller_of(context)
         outcome = _call(context).outcome
         outcome.dataset, outcome.params = request.dataset[:80] or SQL, _digest(request)
+        if request.sql is None:
+            # What is wrong with the request is then counted as this dataset's.
+            dataset = self._pipeline.describe(request, caller)
+            outcome.known, outcome.version = dataset.name, dataset.version
         plan = self._pipeline.plan(request, caller)
         _name(outcome, plan)
         return plan
 
     def _batches(self, context: flight.ServerCallContext, call: Call, answer: Answer) -> Iterator[pa.RecordBatch]:
         plan, outcome = answer.plan, call.outcome
-        prefetch = Prefetch(answer.batches)
+        sending = traces.begin("stream", call.span)
+        call.on_end(lambda: _end_stream(sending, outcome))
+        with traces.current(call.span):
+            prefetch = Prefetch(answer.batches)
         # Runs before the execution is closed: last registered, first released; so it is told to stop first.
         call.on_end(lambda: prefetch.close(answer.execution.cancel))
         for batch in stream(
@@ -286,6 +300,7 @@ class FlightService(flight.FlightServerBase):
         ):
             if outcome.first_batch_s is None and batch.num_rows:
                 outcome.first_batch_s = round(time.monotonic() - call.started, 4)
+                sending.add_event("first rows")
             outcome.rows += batch.num_rows
             outcome.bytes += batch.nbytes
             yield batch
@@ -337,6 +352,7 @@ def _call(context: flight.ServerCallContext) -> Call:
 def _name(outcome: calls.Outcome, plan: Plan) -> None:
     """Say in a call's log line, audit line and metrics what is answered."""
     outcome.dataset = outcome.known = plan.dataset.name
+    outcome.version = plan.dataset.version
     outcome.fingerprint, outcome.engine, outcome.cache = plan.fingerprint, plan.engine, plan.cache
     values = {name: to_json(value) for name, value in plan.params.items()}
     outcome.params = _digest(plan.statement) if plan.statement else calls.digest(values)
@@ -351,6 +367,11 @@ def _digest(request: Request) -> str:
 def _account(outcome: calls.Outcome, answer: Answer) -> None:
     stats = answer.execution.stats
     outcome.query_id, outcome.scanned_bytes, outcome.usd = stats.query_id, stats.scanned_bytes, stats.usd
+
+
+def _end_stream(span: Span, outcome: calls.Outcome) -> None:
+    traces.note(span, {"rows": outcome.rows, "bytes": outcome.bytes})
+    span.end()
 
 
 def _add_trailers(context: flight.ServerCallContext, answer: Answer, outcome: calls.Outcome) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from math import ceil
 
 import pyarrow as pa
 
 from flight_server.errors import TimedOut, Unavailable
+from flight_server.telemetry import traces
 
 # One batch in the client's hands, one on its way, one being made.
 _PREFETCH = 2
@@ -33,7 +34,7 @@ class Prefetch:
         self._closed = False
         self._working_since: float | None = None
         self._worked_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread = threading.Thread(target=traces.carried(self._run), name="engine", daemon=True)
         self._thread.start()
 
     def take(self, timeout_s: float) -> pa.RecordBatch | None:
@@ -85,6 +86,10 @@ class Prefetch:
                     return
         except BaseException as error:  # noqa: BLE001 - the top of a thread: the stream raises it
             self._put(error)
+        finally:
+            # One that is left half-way would hold files and budget until the garbage is collected.
+            if isinstance(self._batches, Generator):
+                self._batches.close()
 
     def _work(self, *, start: bool) -> None:
         with self._changed:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import pyarrow as pa
@@ -24,7 +25,8 @@ from flight_server.pipeline import Answer, Pipeline, question
 from flight_server.results.spill import Spill, SpillFile
 from flight_server.service.spending import Charge, Spending
 from flight_server.service.streams import Prefetch, stream
-from flight_server.telemetry import log, metrics
+from flight_server.telemetry import log, metrics, traces
+from flight_server.telemetry.records import Records, Row, query
 
 State = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 # Nobody is sent these; they only make the run look up from its wait.
@@ -61,11 +63,36 @@ class Submission:
             "error": str(self.error) if self.error else None,
         }
 
+    def row(self) -> Row:
+        """A row of sys_queries."""
+        now, moment, plan = datetime.now(UTC), time.monotonic(), self.plan
+        took = (self.ended or moment) - self.started
+        code = self.error.code if self.error else {"SUCCEEDED": "ok", "CANCELLED": "cancelled"}.get(self.state)
+        row: Row = {
+            "caller": self.caller.name,
+            "dataset": plan.dataset.name,
+            "version": plan.dataset.version,
+            "engine": plan.engine,
+            "cache": plan.cache,
+            "fingerprint": plan.fingerprint,
+            "query_id": self.stats.query_id,
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "scanned_bytes": self.stats.scanned_bytes,
+            "usd": self.stats.usd,
+            "ms": round(took * 1000, 3),
+            "code": code,
+        }
+        started = now - timedelta(seconds=moment - self.started)
+        ended = None if self.ended is None else started + timedelta(seconds=took)
+        return query(row, started, ended, "submitted", self.state)
+
 
 class Submissions:
     """All submitted queries of this server: a bounded table, a few runners, one folder. Thread-safe."""
 
-    def __init__(self, pipeline: Pipeline, settings: Submitted, spending: Spending) -> None:
+    def __init__(self, pipeline: Pipeline, settings: Submitted, spending: Spending, records: Records) -> None:
+        self._records = records
         self._pipeline = pipeline
         self._spending = spending
         self._settings = settings
@@ -86,7 +113,7 @@ class Submissions:
             # Unguessable, though the owner is checked all the same.
             found = Submission(secrets.token_hex(16), caller, plan, self._spending.reserve(caller, plan))
             self._table[found.id] = found
-            self._runners.submit(self._run, found)
+            self._runners.submit(traces.carried(self._run), found)
         return found
 
     def get(self, query_id: object, caller: Caller) -> Submission:
@@ -136,6 +163,12 @@ class Submissions:
         # Its costs were counted when it ran; to read it again costs nothing.
         return Answer(found.plan, _Kept(found.kept, ExecutionStats(found.stats.query_id)), found.kept.read())
 
+    def queries(self) -> list[Row]:
+        """Rows of sys_queries: all that are kept."""
+        with self._lock:
+            self._forget_old()
+            return [each.row() for each in self._table.values()]
+
     def close(self) -> None:
         """Stop what runs, wait for it, and remove the results."""
         with self._lock:
@@ -175,6 +208,7 @@ class Submissions:
         name = query.plan.dataset.name
         metrics.SCANNED_BYTES.labels(name).inc(query.stats.scanned_bytes)
         metrics.DOLLARS.labels(name).inc(query.stats.usd)
+        self._records.spent(query.caller.name, name, query.stats.scanned_bytes, query.stats.usd)
         code = query.error.code if query.error else "ok" if end == "SUCCEEDED" else "cancelled"
         log.info("submitted", query=query.id, dataset=name, engine=query.plan.engine, code=code, rows=query.rows)
 

@@ -32,5 +32,7 @@ QUERIES_RUNNING = Gauge("athena_flight_queries_running", "Queries on an engine n
 QUERIES_QUEUED = Gauge("athena_flight_queries_queued", "Queries that wait for a place on an engine.", ["engine"])
 POLL_LAG_SECONDS = Gauge("athena_flight_poll_lag_seconds", "How late the last look at running queries was.")
 READ_BYTES = Gauge("athena_flight_read_bytes", "Bytes of the read budget in use.")
+READ_BYTES_MAX = Gauge("athena_flight_read_bytes_max", "The whole read budget.")
+DUCKDB_BYTES = Gauge("athena_flight_duckdb_bytes", "Memory that the embedded engine holds.")
 LOCAL_BYTES = Gauge("athena_flight_local_result_bytes", "Disk that kept results of the embedded engine take.")
 DATASETS = Gauge("athena_flight_datasets", "Datasets in service.")

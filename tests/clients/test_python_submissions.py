@@ -19,7 +19,9 @@ from flight_server.errors import Unavailable
 from flight_server.model import ANONYMOUS, Caller, Plan, Request
 from flight_server.results.spill import Spill
 from flight_server.server import Server
+from flight_server.service.spending import Spending
 from flight_server.service.submissions import Submissions
+from flight_server.telemetry.records import Records
 from tests.fix_client import wait_until
 
 ASKED = {"ticker": "AAPL", "start_date": "2010-01-04"}
@@ -145,7 +147,7 @@ def plan(client_server: Server) -> Plan:
 
 
 def make(server: Server, **settings: float) -> Submissions:
-    return Submissions(server.pipeline, config.Submitted(**settings))  # type: ignore[arg-type]
+    return Submissions(server.pipeline, config.Submitted(**settings), Spending(config.Budget()), Records(1, 1))  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -72,10 +72,11 @@ def test_python_blocks_print_what_follows_them(demo_address: str) -> None:
 
 
 def test_no_block_is_left_out() -> None:
-    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "sql", ""}
-    pythons = [i for i, (kind, _) in enumerate(BLOCKS) if kind == "python"]
+    # Java is run by tests/clients/test_java_docs.py.
+    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "java", "sql", ""}
+    programs = [i for i, (kind, _) in enumerate(BLOCKS) if kind in ("python", "java")]
     outputs = [i for i, (kind, _) in enumerate(BLOCKS) if kind == ""]
-    assert outputs == [*(i + 1 for i in pythons), _last_shell_block() + 1]
+    assert outputs == [*(i + 1 for i in programs), _last_shell_block() + 1]
 
 
 def _last_shell_block() -> int:

@@ -199,6 +199,12 @@ def test_ecs_task_is_not_killed_before_its_grace_is_over(monkeypatch: pytest.Mon
     assert any(f":{found.server.http_port}/livez" in word for word in TASK_CONTAINER["healthCheck"]["command"])
 
 
+def test_ecs_task_has_more_files_than_connections_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = loaded(monkeypatch, ENVIRONMENTS["ecs"])
+    limits = {limit["name"]: limit["hardLimit"] for limit in TASK_CONTAINER["ulimits"]}
+    assert limits["nofile"] >= 2 * found.limits.connections_max
+
+
 def test_compose_file_follows_the_specification() -> None:
     command = [str(Path(sys.executable).with_name("check-jsonschema")), "--builtin-schema", "vendor.compose-spec"]
     done = subprocess.run([*command, str(DEPLOY / "docker-compose.yml")], capture_output=True, text=True, check=False)

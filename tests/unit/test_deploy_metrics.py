@@ -47,6 +47,8 @@ SHOWN = {
     "dollars": "athena_flight_usd_total",
     "poller lag": "athena_flight_poll_lag_seconds",
     "memory budget": "athena_flight_read_bytes",
+    "waiting calls": "athena_flight_calls_queued",
+    "slow readers": "athena_flight_streams_unread",
     "kept results": "athena_flight_local_result_bytes",
 }
 

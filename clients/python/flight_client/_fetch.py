@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator
+from contextvars import copy_context
 from typing import Any
 
 import pyarrow as pa
@@ -51,7 +52,8 @@ class Fetch:
         self._ready: list[deque[object]] = [deque() for _ in self._tickets]
         self._running: set[Stream] = set()
         self._threads = [
-            threading.Thread(target=self._run, name="flight-fetch", daemon=True)
+            # With the caller's context, so that the streams stand in the caller's trace.
+            threading.Thread(target=copy_context().run, args=(self._run,), name="flight-fetch", daemon=True)
             for _ in range(min(STREAMS_MAX, len(self._tickets)))
         ]
         _LIVE.add(self)

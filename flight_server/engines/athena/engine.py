@@ -17,7 +17,7 @@ from flight_server.engines.athena.query import Admission, Ended, ResultStore, Sh
 from flight_server.engines.athena.running import start, stop, watch
 from flight_server.errors import Cancelled, EngineFailed, ResultLost, Unavailable
 from flight_server.model import EngineName, ExecutionStats, Plan, StoredResult
-from flight_server.telemetry import log, metrics
+from flight_server.telemetry import log, metrics, traces
 
 if TYPE_CHECKING:
     from mypy_boto3_athena.client import AthenaClient
@@ -49,7 +49,12 @@ class AthenaEngine:
 
     def stored(self, plan: Plan) -> StoredResult | None:
         cache = plan.dataset.cache
-        return None if cache.mode == "off" else self._store.find(plan.fingerprint, cache.ttl_s)
+        if cache.mode == "off":
+            return None
+        with traces.span("find result") as span:
+            found = self._store.find(plan.fingerprint, cache.ttl_s)
+            traces.note(span, {"found": found is not None})
+        return found
 
     def ping(self) -> None:
         self._api.ping()

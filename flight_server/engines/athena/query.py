@@ -24,7 +24,7 @@ from flight_server.engines.athena.poller import Poller
 from flight_server.engines.athena.running import POLL_S
 from flight_server.errors import Cancelled, EngineFailed, Error, ResultLost, Unavailable
 from flight_server.model import Plan, StoredResult
-from flight_server.telemetry import log
+from flight_server.telemetry import log, traces
 
 # Attempts of a day that other runs have used up before one is given up as hopeless.
 _STALE_MAX = 50
@@ -148,7 +148,7 @@ class SharedQuery:
         self._store, self._ended, self._settings = store, ended, settings
         self._result: StoredResult | None = None
         self._error: Error | None = None
-        self._thread = threading.Thread(target=self._run, name="athena-query", daemon=True)
+        self._thread = threading.Thread(target=traces.carried(self._run), name="athena-query", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -167,6 +167,17 @@ class SharedQuery:
         return self._result
 
     def _run(self) -> None:
+        # In the trace of who asked first; others who wait name the same query.
+        try:
+            with traces.span("athena query", {"fingerprint": self.plan.fingerprint}) as span:
+                self._found()
+                code = self._error.code if self._error else "ok"
+                scanned = self.scanned_bytes or 0
+                traces.note(span, {"query_id": self.query_id, "scanned_bytes": scanned, "code": code})
+        finally:
+            self.done.set()
+
+    def _found(self) -> None:
         try:
             self._result = self._stored()
             if self._result is None:
@@ -177,8 +188,6 @@ class SharedQuery:
         except Exception as error:  # noqa: BLE001 - the top of a thread: those who wait must hear of it
             log.error("athena_query_failed", fingerprint=self.plan.fingerprint, exc_info=error)
             self._error = EngineFailed(f"query {self.query_id or 'not started'}: {type(error).__name__} in the server")
-        finally:
-            self.done.set()
 
     def _stored(self) -> StoredResult | None:
         """What an equal query has stored since our caller looked: one that ends just then must not be paid twice."""
@@ -248,9 +257,10 @@ class SharedQuery:
             if uris is None:
                 uris = self._api.manifest_lines(status.id)
             # What is paid for is kept, also when nobody waits any more: not stopped by `abandoned`.
-            return self._store.complete(
-                self.plan.fingerprint, attempt, status.id, uris, status.scanned_bytes, threading.Event()
-            )
+            with traces.span("complete result", {"query_id": status.id, "parts": len(uris)}):
+                return self._store.complete(
+                    self.plan.fingerprint, attempt, status.id, uris, status.scanned_bytes, threading.Event()
+                )
         except EngineFailed as error:
             raise type(error)(f"Athena query {status.id}: {error.message}") from error
         except Error as error:

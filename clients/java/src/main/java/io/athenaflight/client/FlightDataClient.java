@@ -1,0 +1,100 @@
+package io.athenaflight.client;
+
+import com.fasterxml.jackson.annotation.JsonProperty;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import org.apache.arrow.flight.FlightInfo;
+import org.apache.arrow.memory.BufferAllocator;
+
+/**
+ * A connection to an athena-flight server: its datasets as Arrow record batches. Thread-safe.
+ *
+ * <p>Methods throw {@link FlightDataException}. Busy servers are asked again, with growing pauses, and nothing else is.
+ */
+public final class FlightDataClient implements AutoCloseable {
+  private record Submitted(@JsonProperty("id") String id) {}
+
+  private final Transport transport;
+  private final BufferAllocator allocator;
+  private final Set<BatchStream> streams = ConcurrentHashMap.newKeySet();
+
+  /** {@code allocator} is this client's own, and is closed with it. */
+  FlightDataClient(Transport transport, BufferAllocator allocator) {
+    this.transport = transport;
+    this.allocator = allocator;
+  }
+
+  /** A connection without a credential, to {@code grpc://host:port} or {@code grpc+tls://host:port}. */
+  public static FlightDataClient connect(String url) {
+    return builder(url).connect();
+  }
+
+  /** For a connection with a credential, certificates or memory of one's own. */
+  public static ClientBuilder builder(String url) {
+    return new ClientBuilder(url);
+  }
+
+  /** The names of the datasets that this caller may use, in order. */
+  public List<String> datasets() {
+    return transport.listFlights().stream().map(info -> info.getDescriptor().getPath().get(0)).sorted().toList();
+  }
+
+  /** The contract of the newest version. Throws NotFound (unknown-dataset). */
+  public Contract describe(String name) {
+    return Values.decode(transport.action("describe", Map.of("dataset", name)), Contract.class);
+  }
+
+  public Plan plan(String name, Map<String, ?> params) {
+    return plan(Request.of(name, params));
+  }
+
+  /** How the question would be answered: what it reads, at which snapshots, and what that costs. Nothing runs. */
+  public Plan plan(Request request) {
+    return Values.decode(transport.flightInfo(request).getAppMetadata(), Plan.class);
+  }
+
+  public BatchStream stream(String name, Map<String, ?> params) {
+    return stream(Request.of(name, params));
+  }
+
+  /** The answer, which must be closed. What is wrong with the request is thrown here, before anything has run. */
+  public BatchStream stream(Request request) {
+    return read(transport.flightInfo(request));
+  }
+
+  public Submission submit(String name, Map<String, ?> params) {
+    return submit(Request.of(name, params));
+  }
+
+  /** Starts a query that goes on without this client. */
+  public Submission submit(Request request) {
+    return submission(Values.decode(transport.action("submit", request.toJson()), Submitted.class).id());
+  }
+
+  /** A query that was submitted before, here or by another process of the same caller. */
+  public Submission submission(String id) {
+    return new Submission(transport, id, this::read);
+  }
+
+  /** Bytes outside of the heap that are held for this client now. */
+  public long allocatedBytes() {
+    return allocator.getAllocatedMemory();
+  }
+
+  /** Ends the streams that are still open, cancels their queries, and gives all memory back. */
+  @Override
+  public void close() {
+    new ArrayList<>(streams).forEach(BatchStream::close);
+    transport.close();
+    allocator.close();
+  }
+
+  private BatchStream read(FlightInfo info) {
+    BatchStream found = new BatchStream(transport, info, streams::remove);
+    streams.add(found);
+    return found;
+  }
+}

@@ -1,0 +1,125 @@
+package io.athenaflight.client;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.athenaflight.client.FlightDataException.Unauthenticated;
+import io.athenaflight.client.FlightDataException.Unavailable;
+import java.io.UncheckedIOException;
+import java.nio.file.Path;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
+import org.apache.arrow.vector.VectorSchemaRoot;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+/** Credentials and TLS, over tables whose row policies show who asked. */
+@Timeout(60)
+class AccessTest {
+  @Test
+  void aTokenSaysWhoAsks() {
+    try (FlightDataClient client =
+        FlightDataClient.builder(Servers.said("auth")).token(Servers.said("token")).connect()) {
+      assertEquals(Set.of(1, 2), ports(client));
+    }
+  }
+
+  @Test
+  void aWrongTokenAndNoneAreTold() {
+    try (FlightDataClient wrong = FlightDataClient.builder(Servers.said("auth")).token("af_wrong").connect();
+        FlightDataClient none = FlightDataClient.connect(Servers.said("auth"))) {
+      assertEquals("bad-credential", assertThrows(Unauthenticated.class, wrong::datasets).code());
+      assertEquals("no-credential", assertThrows(Unauthenticated.class, () -> ports(none)).code());
+    }
+  }
+
+  @Test
+  void aPasswordIsAnsweredByATokenThatIsRenewed() throws InterruptedException {
+    try (FlightDataClient client =
+        FlightDataClient.builder(Servers.said("auth"))
+            .login(Servers.said("user"), Servers.said("password"))
+            .connect()) {
+      assertEquals(Set.of(2), ports(client));
+      // The server's sessions last a second.
+      Thread.sleep(1_500);
+      assertEquals(Set.of(2), ports(client));
+      try (BatchStream rows = client.stream("nav", Map.of())) {
+        Thread.sleep(1_500);
+        assertTrue(rows.hasNext());
+      }
+    }
+  }
+
+  @Test
+  void aWrongPasswordIsToldAtOnceAndNotRepeated() {
+    ClientBuilder wrong = FlightDataClient.builder(Servers.said("auth")).login(Servers.said("user"), "a-secret-word");
+    Unauthenticated error = assertThrows(Unauthenticated.class, wrong::connect);
+    assertEquals("bad-credential", error.code());
+    assertFalse(error.toString().contains("a-secret-word"));
+  }
+
+  @Test
+  void anAuthorityOfOnesOwnIsTrusted() {
+    try (FlightDataClient client =
+        FlightDataClient.builder(Servers.said("tls"))
+            .tlsRoots(Path.of(Servers.said("ca")))
+            .token(Servers.said("token"))
+            .connect()) {
+      assertEquals(Set.of(1, 2), ports(client));
+    }
+  }
+
+  @Test
+  void anotherAuthorityAndNoTlsAreNotServed() {
+    try (FlightDataClient stranger =
+            FlightDataClient.builder(Servers.said("tls")).tlsRoots(Path.of(Servers.said("stranger"))).connect();
+        FlightDataClient unknown = FlightDataClient.connect(Servers.said("tls"));
+        FlightDataClient plain = FlightDataClient.connect(Servers.said("tls").replace("grpc+tls", "grpc"))) {
+      assertEquals("unreachable", assertThrows(Unavailable.class, stranger::datasets).code());
+      assertEquals("unreachable", assertThrows(Unavailable.class, unknown::datasets).code());
+      assertEquals("unreachable", assertThrows(Unavailable.class, plain::datasets).code());
+    }
+  }
+
+  @Test
+  void aClientCertificateIsTheIdentity() {
+    Path ca = Path.of(Servers.said("ca"));
+    try (FlightDataClient client =
+            FlightDataClient.builder(Servers.said("mtls"))
+                .tlsRoots(ca)
+                .clientCertificate(Path.of(Servers.said("cert")), Path.of(Servers.said("key")))
+                .connect();
+        FlightDataClient without = FlightDataClient.builder(Servers.said("mtls")).tlsRoots(ca).connect()) {
+      assertEquals(Set.of(4), ports(client));
+      assertThrows(FlightDataException.class, without::datasets);
+    }
+  }
+
+  @Test
+  void whatDoesNotGoTogetherIsRefused() {
+    assertThrows(
+        IllegalArgumentException.class,
+        () -> FlightDataClient.builder("grpc://localhost:1").token("x").login("a", "b").connect());
+    assertThrows(
+        IllegalArgumentException.class,
+        () -> FlightDataClient.builder("grpc://localhost:1").tlsRoots(Path.of("ca.pem")).connect());
+    assertThrows(
+        UncheckedIOException.class,
+        () -> FlightDataClient.builder("grpc+tls://localhost:1").tlsRoots(Path.of("no/such.pem")).connect());
+  }
+
+  private static Set<Object> ports(FlightDataClient client) {
+    Set<Object> found = new TreeSet<>();
+    try (BatchStream rows = client.stream("nav", Map.of())) {
+      for (VectorSchemaRoot batch : rows) {
+        for (int row = 0; row < batch.getRowCount(); row++) {
+          found.add(batch.getVector("port_id").getObject(row));
+        }
+      }
+    }
+    return found;
+  }
+}

@@ -1,0 +1,49 @@
+"""`athena-flight config …`: the settings in force with where they come from, and what is wrong with them."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from flight_server import provenance
+from flight_server.cli.options import ConfigFile, Host, InsecureAllowRemote, Port, server_flags
+from flight_server.cli.output import print_rows
+
+app = typer.Typer(no_args_is_help=True, help="Show and check the settings.")
+
+
+@app.callback()
+def _root() -> None:
+    """Show and check the settings."""
+
+
+@app.command()
+def show(
+    host: Host = None,
+    port: Port = None,
+    insecure_allow_remote: InsecureAllowRemote = False,
+    config: ConfigFile = None,
+) -> None:
+    """Print every setting, its value and its source: default, file:PATH, a variable, or a flag. No secrets.
+
+    The flags are those of `serve`, to see what it would do with them. In a pipe the columns are separated by tabs.
+
+    Example: athena-flight config show --config prod.toml
+    """
+    found = provenance.effective(config, server_flags(host, port, insecure_allow_remote))
+    print_rows(("setting", "value", "source"), [(each.setting, each.value, each.source) for each in found])
+
+
+@app.command()
+def check(config: ConfigFile = None) -> None:
+    """Name keys and ATHENA_FLIGHT_ variables that no setting has, and values that are refused; 1 if there are any.
+
+    Example: athena-flight config check --config prod.toml
+    """
+    found = provenance.problems(config)
+    for problem in found:
+        print(problem)
+    if found:
+        sys.exit(1)
+    print("the settings are good")

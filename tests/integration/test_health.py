@@ -1,0 +1,203 @@
+"""The probes: /livez and /readyz over HTTP, and the gRPC health service asked with grpcio's own client."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import grpc
+import pyarrow.flight as flight
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from flight_server.errors import ConfigError, EngineFailed
+from flight_server.health.listener import SERVICES, HealthListener
+from flight_server.health.readiness import Readiness
+from flight_server.server import Server
+from tests.fix_server import ASKED, Serve, Write, connect, dataset
+from tests.waiting import until
+
+SERVING, NOT_SERVING, UNKNOWN = (
+    health_pb2.HealthCheckResponse.SERVING,
+    health_pb2.HealthCheckResponse.NOT_SERVING,
+    health_pb2.HealthCheckResponse.SERVICE_UNKNOWN,
+)
+# More rows than gRPC and the prefetch buffer, so that the stream is still open while nobody reads it.
+MANY = dataset(
+    "SELECT CAST(a.x AS BIGINT) * b.y AS x FROM UNNEST(SEQUENCE(1, 5000)) AS a (x) CROSS JOIN UNNEST(SEQUENCE(1, 5000)) AS b (y)"
+)
+
+
+def check(port: int, service: str = "") -> int:
+    with grpc.insecure_channel(f"localhost:{port}") as channel:
+        request = health_pb2.HealthCheckRequest(service=service)
+        return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=20).status)
+
+
+def readyz(server: Server) -> tuple[int, dict[str, str]]:
+    try:
+        with urllib.request.urlopen(f"http://localhost:{server.http.port}/readyz", timeout=20) as reply:
+            return reply.status, json.loads(reply.read())["checks"]
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())["checks"]
+
+
+def health_port(server: Server) -> int:
+    assert server.health is not None
+    return server.health.port
+
+
+def test_a_ready_server_is_serving_under_each_name(demo_server: Server) -> None:
+    assert readyz(demo_server) == (200, {"catalog": "ok", "datasets": "ok", "disk": "ok", "engine:duckdb": "ok"})
+    assert SERVICES == ("", "arrow.flight.protocol.FlightService")
+    assert [check(health_port(demo_server), name) for name in SERVICES] == [SERVING, SERVING]
+
+
+def test_a_service_that_is_not_here_is_not_found(demo_server: Server) -> None:
+    with pytest.raises(grpc.RpcError) as raised:
+        check(health_port(demo_server), "grpc.reflection.v1.ServerReflection")
+    assert raised.value.code() == grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
+
+
+def test_a_failing_check_turns_both_faces_red(serve: Serve) -> None:
+    server = serve(limits={"disk_free_min": 1 << 60})
+    status, checks = readyz(server)
+    assert (status, checks["disk"], checks["catalog"]) == (503, "bad-table", "ok")
+    assert check(health_port(server)) == NOT_SERVING
+    with urllib.request.urlopen(f"http://localhost:{server.http.port}/livez", timeout=20) as reply:
+        assert reply.status == 200
+
+
+def test_a_draining_server_is_red_until_its_last_stream_has_ended(serve: Serve, datasets: Write) -> None:
+    server = serve(datasets(many=MANY))
+    port = health_port(server)
+    with connect(server) as client:
+        reader = client.do_get(flight.Ticket(b"many"))
+        assert reader.read_chunk().data.num_rows > 0
+        assert check(port) == SERVING
+        stopping = threading.Thread(target=server.stop, args=(60,))
+        stopping.start()
+        until(lambda: server.flight.calls.draining)
+        assert check(port) == NOT_SERVING
+        assert readyz(server)[0] == 503
+        assert readyz(server)[1]["draining"] == "the server is stopping"
+        reader.cancel()
+    stopping.join(60)
+    assert not stopping.is_alive()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("localhost", port)) != 0
+
+
+def test_without_health_there_is_no_such_port(serve: Serve) -> None:
+    server = serve(server={"health": False})
+    assert server.health is None
+    assert readyz(server)[0] == 200
+
+
+class Switch:
+    """A check whose outcome the test decides, and a listener that asks it."""
+
+    def __init__(self) -> None:
+        self.well = True
+        self.draining = False
+        self.readiness = Readiness({"switch": self._check}, lambda: self.draining, ttl_s=0.0)
+        self.listener = HealthListener(self.readiness, "127.0.0.1", 0)
+
+    def _check(self) -> None:
+        if not self.well:
+            raise EngineFailed("switched off")
+
+
+@pytest.fixture
+def switch() -> Iterator[Switch]:
+    made = Switch()
+    yield made
+    made.listener.close()
+
+
+def test_check_follows_the_checks_at_once(switch: Switch) -> None:
+    found = []
+    for well in (True, False, True):
+        switch.well = well
+        found.append(check(switch.listener.port))
+    assert found == [SERVING, NOT_SERVING, SERVING]
+
+
+def test_watch_tells_every_change_and_the_end(switch: Switch) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{switch.listener.port}") as channel:
+        watch = iter(health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60))
+        assert next(watch).status == SERVING
+        switch.well = False
+        check(switch.listener.port)
+        assert next(watch).status == NOT_SERVING
+        switch.well = True
+        check(switch.listener.port)
+        assert next(watch).status == SERVING
+        # Nobody asks any more: the listener itself notices.
+        switch.draining = True
+        assert next(watch).status == NOT_SERVING
+
+
+def test_watching_an_unknown_service_says_so(switch: Switch) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{switch.listener.port}") as channel:
+        request = health_pb2.HealthCheckRequest(service="nothing")
+        watch = iter(health_pb2_grpc.HealthStub(channel).Watch(request, timeout=60))
+        assert next(watch).status == UNKNOWN
+
+
+def test_those_who_watch_are_bounded_and_do_not_keep_probes_out(switch: Switch) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{switch.listener.port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        watching = [stub.Watch(health_pb2.HealthCheckRequest(), timeout=60) for _ in range(32)]
+        assert [next(iter(each)).status for each in watching] == [SERVING] * 32
+        with pytest.raises(grpc.RpcError) as raised:
+            next(iter(stub.Watch(health_pb2.HealthCheckRequest(), timeout=60)))
+        assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
+        assert check(switch.listener.port) == SERVING
+        for each in watching:
+            each.cancel()
+        until(lambda: switch.listener.watchers == 0)
+        assert next(iter(stub.Watch(health_pb2.HealthCheckRequest(), timeout=60))).status == SERVING
+
+
+def test_outcomes_are_kept_for_their_time_and_a_drain_is_told_at_once() -> None:
+    asked: list[None] = []
+    draining = threading.Event()
+    readiness = Readiness({"counted": lambda: asked.append(None)}, draining.is_set, ttl_s=3600)
+    assert [readiness.ready() for _ in range(3)] == [True] * 3
+    assert len(asked) == 1
+    draining.set()
+    assert readiness.outcomes() == {"counted": "ok", "draining": "the server is stopping"}
+
+
+def test_a_taken_port_is_a_setting_that_is_wrong() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"'server.health_port': 127\.0\.0\.1:{port} cannot be used"):
+            HealthListener(Readiness({}, lambda: False, 0), "127.0.0.1", port)
+
+
+def test_flight_and_health_serve_side_by_side(demo_server: Server) -> None:
+    """pyarrow and grpcio have a gRPC core each; calls of both at once, from several threads, get their answers."""
+    wrong: list[object] = []
+
+    def ask() -> None:
+        with connect(demo_server) as client:
+            for _ in range(5):
+                rows = client.do_get(flight.Ticket(ASKED)).read_all().num_rows
+                status = check(health_port(demo_server))
+                if (rows, status) != (19, SERVING):
+                    wrong.append((rows, status))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []

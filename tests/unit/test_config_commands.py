@@ -1,0 +1,200 @@
+"""`config show` and `config check`: precedence and sources, unknown keys with the nearest known one, and no secrets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flight_server import config
+from flight_server.cli import main
+from flight_server.errors import ConfigError
+
+PLANTED = "planted-9f86d081"
+FILE = """\
+[server]
+port = 9000
+host = "127.0.0.2"
+
+[limits]
+calls_max = 7
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("ATHENA_FLIGHT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "s.toml"
+    path.write_text(FILE)
+    return path
+
+
+def checked(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, list[str]]:
+    """Exit code and lines."""
+    code = 0
+    try:
+        main(["config", "check", *words])
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+    return code, capsys.readouterr().out.splitlines()
+
+
+def shown(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, tuple[str, str]]:
+    """Setting → value and source."""
+    with pytest.raises(SystemExit) as ended:
+        main(["config", "show", *words])
+    assert ended.value.code == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    return {setting: (value, source) for setting, value, source in rows}
+
+
+def test_file_then_variable_then_flag(
+    capsys: pytest.CaptureFixture[str], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = shown(capsys, "--config", str(file))
+    assert found["server.port"] == ("9000", f"file:{file}")
+    assert found["server.grace_s"] == ("20.0", "default")
+    monkeypatch.setenv("ATHENA_FLIGHT_SERVER__PORT", "9001")
+    found = shown(capsys, "--config", str(file))
+    assert found["server.port"] == ("9001", "ATHENA_FLIGHT_SERVER__PORT")
+    assert found["server.host"] == ("127.0.0.2", f"file:{file}")
+    found = shown(capsys, "--config", str(file), "--port", "9002", "--insecure-allow-remote")
+    assert found["server.port"] == ("9002", "--port")
+    assert found["server.insecure_allow_remote"] == ("true", "--insecure-allow-remote")
+    assert config.load(file, server={"port": 9002}).server.port == 9002
+
+
+def test_every_setting_is_shown_once_and_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    found = shown(capsys)
+    assert list(found) == [f"{section}.{name}" for section, name in config.settings()]
+    assert {source for _, source in found.values()} == {"default"}
+    assert found["aws.region"] == ("unset", "default")
+
+
+def test_the_file_of_the_working_directory_is_named(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    file.rename(file.parent / "athena-flight.toml")
+    assert shown(capsys)["limits.calls_max"] == ("7", "file:athena-flight.toml")
+
+
+def test_a_section_as_json_and_other_spellings_of_a_variable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATHENA_FLIGHT_LIMITS", '{"calls_max": 5}')
+    monkeypatch.setenv("athena_flight_server__port", "9003")
+    found = shown(capsys)
+    assert found["limits.calls_max"] == ("5", "ATHENA_FLIGHT_LIMITS")
+    assert found["server.port"] == ("9003", "athena_flight_server__port")
+
+
+def test_no_secret_is_shown(capsys: pytest.CaptureFixture[str], file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATHENA_FLIGHT_SERVER__TICKET_SECRET", PLANTED)
+    file.write_text(
+        f'[catalog]\nuri = "postgresql://me:{PLANTED}@db.example/catalog"\n'
+        f'[auth]\njwt_keys = "https://login.example/keys?token={PLANTED}"\n'
+    )
+    found = shown(capsys, "--config", str(file))
+    assert PLANTED not in repr(found)
+    assert found["server.ticket_secret"] == ("**********", "ATHENA_FLIGHT_SERVER__TICKET_SECRET")
+    assert found["catalog.uri"][0] == "postgresql://***@db.example/catalog"
+    assert found["auth.jwt_keys"][0] == "https://login.example/keys?***"
+
+
+def test_good_settings_are_good(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    assert checked(capsys, "--config", str(file)) == (0, ["the settings are good"])
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("[server]\nport = 1\nprot = 2\n", 3, "there is no setting 'server.prot'; did you mean 'server.port'?"),
+        ("[limit]\ncalls_max = 2\n", 1, "there is no section [limit]; did you mean 'limits'?"),
+        ("[log]\nlevel = 'info'\n\n[limits]\nlevel = 'x'\n", 5, "there is no setting 'limits.level'"),
+        ("port = 1\n", 1, "there is no section [port]"),
+        ("server = 1\n", 1, "server is a section: write [server]"),
+        ("[limits]\ncalls_max = 0\n", 2, "setting 'limits.calls_max': Input should be greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_key_has_its_line_and_the_nearest_one(
+    capsys: pytest.CaptureFixture[str], file: Path, text: str, line: int, message: str
+) -> None:
+    file.write_text(text)
+    code, lines = checked(capsys, "--config", str(file))
+    assert code == 1
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{file}:{line}: {message}")
+
+
+def test_all_that_is_wrong_is_named_at_once(
+    capsys: pytest.CaptureFixture[str], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATHENA_FLIGHT_SERVER_PORT", "1")
+    monkeypatch.setenv("ATHENA_FLIGHT_LOG__LEVL", PLANTED)
+    monkeypatch.setenv("ATHENA_FLIGHT_LIMITS__CALLS_MAX", "many")
+    file.write_text("server.prot = 1\n")
+    assert checked(capsys, "--config", str(file)) == (
+        1,
+        [
+            # A dotted key is found in the file, and no line is guessed for it.
+            f"{file}: there is no setting 'server.prot'; did you mean 'server.port'?",
+            "ATHENA_FLIGHT_LOG__LEVL: no setting has this variable; did you mean ATHENA_FLIGHT_LOG__LEVEL?",
+            "ATHENA_FLIGHT_SERVER_PORT: no setting has this variable; did you mean ATHENA_FLIGHT_SERVER__PORT?",
+            "ATHENA_FLIGHT_LIMITS__CALLS_MAX: setting 'limits.calls_max': Input should be a valid integer, unable to "
+            "parse string as an integer (got 'many')",
+        ],
+    )
+
+
+def test_a_key_of_a_table_has_a_variable_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATHENA_FLIGHT_BUDGET__CALLERS__ALICE", "2.5")
+    assert checked(capsys) == (0, ["the settings are good"])
+    assert shown(capsys)["budget.callers"] == ('{"alice": 2.5}', "ATHENA_FLIGHT_BUDGET__CALLERS")
+    monkeypatch.setenv("ATHENA_FLIGHT_BUDGET__CALERS__ALICE", "2.5")
+    assert checked(capsys)[1] == [
+        "ATHENA_FLIGHT_BUDGET__CALERS__ALICE: no setting has this variable; did you mean ATHENA_FLIGHT_BUDGET__CALLERS?"
+    ]
+
+
+def test_variables_of_the_client_and_of_kubernetes_are_left_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("URL", "TOKEN", "USER", "PASSWORD", "TLS_ROOTS", "CERT", "KEY"):
+        monkeypatch.setenv(f"ATHENA_FLIGHT_{name}", "x")
+    # Kubernetes: "discovering services", environment variables of a Service named athena-flight.
+    monkeypatch.setenv("ATHENA_FLIGHT_SERVICE_HOST", "10.0.0.11")
+    monkeypatch.setenv("ATHENA_FLIGHT_SERVICE_PORT", "8815")
+    monkeypatch.setenv("ATHENA_FLIGHT_SERVICE_PORT_FLIGHT", "8815")
+    monkeypatch.setenv("ATHENA_FLIGHT_PORT", "tcp://10.0.0.11:8815")
+    for rest in ("", "_PROTO", "_PORT", "_ADDR"):
+        monkeypatch.setenv(f"ATHENA_FLIGHT_PORT_8815_TCP{rest}", "x")
+    assert checked(capsys) == (0, ["the settings are good"])
+
+
+def test_a_file_that_is_no_toml_or_not_there_is_one_line(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    file.write_text("[server\n")
+    for words in (["show"], ["check"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["config", *words, "--config", str(file)])
+        assert ended.value.code == 1
+        assert capsys.readouterr().err.startswith(f"error: [bad-config] {file}: Expected ']' at the end of a table")
+    with pytest.raises(SystemExit):
+        main(["config", "check", "--config", "absent.toml"])
+    assert "there is no configuration file 'absent.toml'" in capsys.readouterr().err
+
+
+def test_a_start_with_an_unknown_key_names_the_nearest(file: Path) -> None:
+    file.write_text("[server]\nprot = 1\n")
+    with pytest.raises(ConfigError, match=r"there is no setting 'server.prot'; did you mean 'server.port'\?"):
+        config.load(file)
+    file.write_text(f"[auht]\ntokens = '{PLANTED}'\n")
+    with pytest.raises(ConfigError, match=r"there is no setting 'auht'; did you mean 'auth'\?") as raised:
+        config.load(file)
+    assert PLANTED not in str(raised.value)
