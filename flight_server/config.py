@@ -224,10 +224,10 @@ class Limits(_Section):
         65_536, ge=1024, description="Longest ticket, descriptor or action body: a map of 1,000 weights fits."
     )
     calls_max: int = Field(
-        64, ge=1, description="Calls at once, streams not among them; each has a thread, and they take milliseconds."
+        16, ge=1, description="Calls at once, streams not among them: milliseconds of one core, or a catalog's answer."
     )
     calls_per_caller: int = Field(
-        32, ge=1, description="Those of one caller, so that half of them are there for the others."
+        8, ge=1, description="Those of one caller, so that half of them are there for the others."
     )
     streams_max: int = Field(
         32,
@@ -238,7 +238,9 @@ class Limits(_Section):
         12, ge=1, description="Those of one caller: three full clients of four readers; others find places left."
     )
     queue_max: int = Field(
-        200, ge=0, description="Calls, and as many streams, that wait for a place; each has a thread. Past it `busy`."
+        64,
+        ge=0,
+        description="Calls, and as many streams, that wait for a place: those of about a second. Past it `busy`.",
     )
     queue_wait_s: float = Field(
         1.0, ge=0, description="How long a call waits for a place before `busy`; clients come again by themselves."

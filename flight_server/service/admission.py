@@ -61,10 +61,10 @@ class Places:
     def queued(self) -> int:
         return self._queued
 
-    def take(self, caller: str, *, bounded: bool = True) -> Callable[[], None]:
+    def take(self, caller: str, *, bounded: bool = True, waited_s: float = 0.0) -> Callable[[], None]:
         """Wait for a place, and return how to give it back. Raises Unavailable (busy, draining).
 
-        `bounded` says whether `each` holds for this caller.
+        `bounded` says whether `each` holds for this caller, `waited_s` how long the call has waited before.
         """
         with self._lock:
             if self._closed:
@@ -74,7 +74,7 @@ class Places:
                 self._go_in(caller)
                 return lambda: self._give(caller)
             self._queue(turn)
-        if not turn.over.wait(self._wait_s):
+        if not turn.over.wait(max(0.0, self._wait_s - waited_s)):
             with self._lock:
                 # It can have come to its turn while we took the lock.
                 if not turn.over.is_set():

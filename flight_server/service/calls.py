@@ -31,6 +31,8 @@ from flight_server.telemetry.records import Records
 NAME = "call"
 # A stream looks up from its work this soon after it was told to stop, unless it waits for its client.
 _STOP_S = 1.0
+# Calls in which the client speaks first, as long as it likes.
+_UPLOADS = ("DoPut", "DoExchange")
 
 
 @dataclass
@@ -70,20 +72,34 @@ class Calls:
         queue = (limits.queue_max, limits.queue_wait_s)
         self.short = Places("calls", limits.calls_max, limits.calls_per_caller, *queue)
         self.streams = Places("streams", limits.streams_max, limits.streams_per_caller, *queue)
+        # gRPC gives each a thread before anything of it has come; as few as streams, and none waits.
+        self.uploads = Places("uploads", limits.streams_max, limits.streams_per_caller, 0, 0.0)
         self._lock = threading.Lock()
         self._present: set[Call] = set()
         self._running: set[Call] = set()
         self._draining = threading.Event()
 
+    def begin(self, call: Call) -> None:
+        """Take the place of a call whose method comes only when its client has sent something, if it ever does.
+
+        Raises Unavailable (busy, draining) at once where there is none.
+        """
+        if call.outcome.method in _UPLOADS:
+            name = call.caller.name if call.caller else ""
+            call.on_end(self.uploads.take(name, bounded=call.named and bool(name)))
+
     def enter(self, call: Call, *, stream: bool = False) -> None:
         """Take a place, waiting a little for one. Raises Unavailable (busy, draining)."""
         with self._lock:
             self._present.add(call)
-        assert call.caller is not None  # noqa: S101 - set before any method runs
-        # Nobody's name is known without authentication: turns are then taken by connections, and have no bound.
-        name = call.caller.name if call.named else call.peer
-        place = (self.streams if stream else self.short).take(name, bounded=call.named)
-        call.on_end(place)
+        if call.outcome.method not in _UPLOADS:
+            assert call.caller is not None  # noqa: S101 - set before any method runs
+            # Nobody's name is known without authentication: turns are then taken by connections, and have no bound.
+            name = call.caller.name if call.named else call.peer
+            # On a busy machine a call has waited for its thread to run: that counts, or the bound would be none.
+            waited_s = time.monotonic() - call.started
+            places = self.streams if stream else self.short
+            call.on_end(places.take(name, bounded=call.named, waited_s=waited_s))
         if self._draining.is_set():
             raise Unavailable("draining", "the server is stopping; ask another one, or this one again later")
         with self._lock:
@@ -137,7 +153,7 @@ class Calls:
         Those that cannot hear it, as their clients do not read, lose their connections.
         """
         self._draining.set()
-        for places in (self.short, self.streams):
+        for places in (self.short, self.streams, self.uploads):
             places.close()
         self._wait(grace_s)
         for call in self.running():
@@ -191,19 +207,19 @@ class Call(flight.ServerMiddleware):
         return {"authorization": f"Bearer {self.bearer}"} if self.bearer else {}
 
     def waits(self) -> None:
-        """A batch goes to gRPC now, which returns when the client's window has room for it."""
+        """From now on the server waits for its client: to make room for a batch, or to send one."""
         self._unread_since = time.monotonic()
 
     def goes_on(self) -> None:
-        """The batch has gone. Raises TimedOut when that took longer than the watch allows."""
+        """The client has done its part. Raises TimedOut when that took longer than the watch allows."""
         with self._lock:
             self._unread_since = None
             if self._over:
-                raise TimedOut("timeout", "the stream waited too long for its reader and was ended; ask again")
+                raise TimedOut("timeout", "the stream waited too long for its client and was ended; ask again")
 
     @property
     def unread(self) -> bool:
-        """Whether the client has what there is to read, and the server waits for it."""
+        """Whether the server waits for the client."""
         return self._unread_since is not None
 
     @property
@@ -301,6 +317,7 @@ class CallFactory(flight.ServerMiddlewareFactory):
         try:
             self._audit.check()
             _identify(call, self._authentication.identify(headers))
+            self._calls.begin(call)
         except BaseException as error:  # noqa: BLE001 - the RPC wrapper's first third: nothing leaks from here either
             refusal = wire(error, call, before_method=True)
             # Without a middleware there is no end of the call: it is told here.

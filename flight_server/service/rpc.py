@@ -198,7 +198,10 @@ class FlightService(flight.FlightServerBase):
         writer: flight.FlightMetadataWriter,
     ) -> None:
         if messages.is_command(descriptor.command or b""):
-            return self._sql.put(descriptor.command, caller_of(context), reader, writer)
+            call = _call(context)
+            call.waits()
+            self._sql.put(descriptor.command, caller_of(context), reader, writer)
+            return call.goes_on()
         raise Unsupported("unsupported", "nothing can be written here; tables are loaded with `athena-flight tables`")
 
     @_rpc

@@ -101,7 +101,7 @@ class Spending:
 
 def price(plan: Plan) -> float:
     """Dollars that running the plan now is estimated to cost."""
-    return 0.0 if plan.engine == "duckdb" or plan.cache == "hit" else plan.estimate.usd
+    return plan.estimate.usd if plan.engine == "athena" and plan.cache != "hit" else 0.0
 
 
 def _denied(caller: Caller, spent: float, limit: float, usd: float, today: date) -> Denied:

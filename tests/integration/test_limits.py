@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -14,7 +15,7 @@ import pytest
 
 from flight_server.server import Server
 from tests.fix_identity import STATIC, Client, Lake, code_of, write_datasets
-from tests.fix_server import Serve, Write, connect, dataset, raw, ticket
+from tests.fix_server import ASKED, Serve, Write, command, connect, dataset, raw, ticket
 from tests.waiting import until
 
 _CROSS = """FROM market_data.us_stocks_price AS a CROSS JOIN market_data.us_stocks_price AS b
@@ -54,7 +55,7 @@ def test_a_stream_that_nobody_reads_ends_and_says_so_when_it_is_read(serve: Serv
         again = other.do_get(flight.Ticket(b"endless"))
         assert again.read_chunk().data.num_rows
         said = read_to_the_end(reader)
-        assert said.startswith("[timeout] the stream waited too long for its reader and was ended")
+        assert said.startswith("[timeout] the stream waited too long for its client and was ended")
         assert list(client.list_actions())
         again.cancel()
     until(lambda: not server.flight.calls.present())
@@ -99,6 +100,15 @@ def test_a_slow_reader_is_left_in_peace(serve: Serve, endless: Path) -> None:
             time.sleep(0.1)
         assert reader.read_chunk().data.num_rows
         reader.cancel()
+
+
+def test_a_slow_engine_is_not_its_readers_fault(serve: Serve, datasets: Write) -> None:
+    count = f"SELECT COUNT(*) AS x {_CROSS} WHERE a.close < b.close + c.close"
+    silent = datasets(silent=dataset(count, limits='timeout = "2.5s"'))
+    # The engine works for longer than a reader may wait, after a heartbeat that the reader took at once.
+    server = serve(silent, server={"heartbeat_s": 1.0}, limits={"stream_idle_s": 0.4})
+    reply = raw(server, "DoGet", ticket(b"silent"))
+    assert reply.details.startswith("[timeout] the query took longer than 2.5 s")
 
 
 def test_a_stream_has_a_longest_life(serve: Serve, endless: Path) -> None:
@@ -214,6 +224,30 @@ def test_statements_have_a_rate_for_each_caller(lake_copy: Lake) -> None:
         # A call of a dataset is a request by name, whatever language it comes in.
         assert alice.sql("SELECT * FROM nav()")
         assert alice.ports() == {1, 2}
+
+
+def test_uploads_that_never_come_are_bounded_and_hold_up_nobody(serve: Serve) -> None:
+    server = serve(limits={"streams_max": 2, "calls_max": 1})
+    never = threading.Event()
+
+    def silence() -> Iterator[bytes]:
+        never.wait(60)
+        yield from ()
+
+    with grpc.insecure_channel(f"localhost:{server.port}") as channel:
+        put = channel.stream_stream("/arrow.flight.protocol.FlightService/DoPut")
+        silent = [put(silence()) for _ in range(2)]
+        until(lambda: server.flight.calls.uploads.taken == 2)
+        refused = put(silence())
+        with pytest.raises(grpc.RpcError):
+            next(refused)
+        assert (refused.code(), refused.details()[:6]) == (grpc.StatusCode.UNAVAILABLE, "[busy]")
+        assert raw(server, "DoGet", ticket(ASKED)).code == grpc.StatusCode.OK
+        assert raw(server, "GetFlightInfo", command(ASKED)).code == grpc.StatusCode.OK
+        for call in silent:
+            call.cancel()
+        until(lambda: server.flight.calls.uploads.taken == 0)
+        never.set()
 
 
 def test_without_authentication_nobody_has_a_share(serve: Serve, endless: Path) -> None:

@@ -157,6 +157,14 @@ def test_waiting_ends_in_time_and_leaves_nothing() -> None:
     assert found.taken == 0
 
 
+def test_who_has_waited_before_waits_no_longer_than_all() -> None:
+    found = places(wait_s=3600.0)
+    found.take("a")
+    # Returns at all: what is left of an hour is nothing.
+    assert code(lambda: found.take("b", waited_s=3600.0)) == "busy"
+    assert found.queued == 0
+
+
 def test_closing_sends_away_whoever_waits_and_whoever_comes() -> None:
     found = places()
     queue = Queue(found)
