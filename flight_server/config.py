@@ -6,7 +6,9 @@ with it). Nothing else in the package reads the environment, but provenance.py, 
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +22,21 @@ PREFIX = "ATHENA_FLIGHT_"
 DEFAULT_FILE = Path("athena-flight.toml")
 
 
+_USER = re.compile(r"(?<=://)[^/@\s]+@")
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, without_secrets(value) if isinstance(value, str) else value
+
+
+def without_secrets(address: str) -> str:
+    """An address as it may be logged: without user and password, and without the query, where some want a key."""
+    shown = _USER.sub("***@", address)
+    return shown.partition("?")[0] + "?***" if "://" in shown and "?" in shown else shown
 
 
 class Server(_Section):

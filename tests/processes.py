@@ -97,10 +97,12 @@ def server(config: Config, folder: Path) -> Iterator[ServerProcess]:
 def toml(config: Config) -> str:
     """The settings as a file; the secret with them."""
     lines: list[str] = []
-    for name, section in config.model_dump(mode="json", exclude_unset=True).items():
+    for name, section in {"log": {}, **config.model_dump(mode="json", exclude_unset=True)}.items():
+        if name == "log":
+            section = {"format": "json", **section}
         lines.append(f"[{name}]")
         lines += [f"{key} = {_value(key, value, config)}" for key, value in section.items() if value is not None]
-    return "\n".join([*lines, "[log]", 'format = "json"']) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def _value(key: str, value: Any, config: Config) -> str:

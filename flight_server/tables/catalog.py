@@ -67,13 +67,14 @@ def _open_glue(catalog: settings.Catalog, aws: settings.Aws) -> Catalog:
 
 
 def _open_sql(catalog: settings.Catalog, aws: settings.Aws) -> Catalog:
+    shown = settings.without_secrets(catalog.uri)
     try:
         url = make_url(catalog.uri)
     except ArgumentError as error:
-        raise ConfigError(f"setting 'catalog.uri': {catalog.uri!r} is no database address") from error
+        raise ConfigError(f"setting 'catalog.uri': {shown!r} is no database address") from error
     if url.get_backend_name() == "sqlite":
         if url.database in (None, "", ":memory:"):
-            raise ConfigError(f"setting 'catalog.uri': name a file, sqlite:///path/catalog.db, got {catalog.uri!r}")
+            raise ConfigError(f"setting 'catalog.uri': name a file, sqlite:///path/catalog.db, got {shown!r}")
         database = Path(url.database or "").absolute()
         url = url.set(database=str(database)).update_query_dict({"timeout": str(_BUSY_S)})
         with translated(f"open the catalog {str(database)!r}"):
@@ -83,8 +84,11 @@ def _open_sql(catalog: settings.Catalog, aws: settings.Aws) -> Catalog:
         "warehouse": _warehouse(catalog.warehouse),
     }
     s3: dict[str, str | None] = _s3(aws, aws.region) if catalog.warehouse.startswith("s3://") else {}
-    with translated(f"open the catalog {catalog.uri!r}"):
-        return _sql_catalog(_present(found | s3))
+    try:
+        with translated(f"open the catalog {shown!r}"):
+            return _sql_catalog(_present(found | s3))
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"setting 'catalog.uri': {shown!r} needs the package {error.name!r}") from error
 
 
 def _sql_catalog(properties: dict[str, str]) -> Catalog:

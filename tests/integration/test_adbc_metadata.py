@@ -107,8 +107,11 @@ def test_a_table_has_the_schema_that_it_selects(adbc_connection: Any) -> None:
         ({"table_name_filter": "daily\\_prices"}, {"datasets": ["daily_prices"]}),
         ({"table_name_filter": "daily.prices"}, {}),
         ({"db_schema_filter": "ref%"}, {"reference": ["tb_meta"]}),
-        ({"table_types_filter": [TABLE], "db_schema_filter": "datasets"}, {"datasets": ["slow_count", "slow_rows",
-                                                                                     "too_many_rows"]}),
+        # Those of tests/clients/datasets that need no parameter.
+        ({"table_types_filter": [TABLE], "db_schema_filter": "datasets", "table_name_filter": "slow%"},
+         {"datasets": ["slow_count", "slow_rows"]}),
+        ({"table_types_filter": [CALLED], "table_name_filter": "daily%"},
+         {"datasets": ["daily_portfolio_value", "daily_prices"]}),
         ({"table_types_filter": ["VIEW"]}, {}),
     ],
 )  # fmt: skip

@@ -94,7 +94,7 @@ def test_a_signal_ends_the_server_with_0(serve: Serve, demo_file: Path, number: 
     with served.client() as client:
         assert client.do_get(flight.Ticket(ASKED)).read_all().num_rows == 19
     served.process.send_signal(number)
-    assert served.process.wait(10) == 0
+    assert served.process.wait(40) == 0
     served.wait_for("stopped")
 
 
@@ -190,7 +190,7 @@ def test_sighup_reads_the_datasets_again(serve: Serve, folder: Path, tmp_path: P
         served.wait_for("dataset_wrong .*more.sql:1:1: a dataset file starts with")
         assert len(list(client.list_flights())) == 2
     served.process.terminate()
-    assert served.process.wait(10) == 0
+    assert served.process.wait(40) == 0
 
 
 def test_demo_serves_real_prices_and_works_again(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_demo_serves_real_prices_and_works_again(tmp_path: Path) -> None:
         client = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert client.stdout == "19\n"
         running.send_signal(signal.SIGINT)
-        assert running.wait(10) == 0
+        assert running.wait(40) == 0
     command.append("--once")
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (again.returncode, again.stderr) == (0, "")

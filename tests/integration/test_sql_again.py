@@ -17,6 +17,7 @@ from flight_server.model import ANONYMOUS, Plan, Request
 from flight_server.server import Server
 from tests.fakes.aws import LocalAws
 from tests.fix_served import IDS, Labs
+from tests.fix_server import Serve
 from tests.fix_sql import Counted
 from tests.integration.test_flight_sql import descriptor
 from tests.waiting import until
@@ -85,9 +86,25 @@ def test_pages_of_a_statement_are_one_query_on_athena(athena_server: Server, aws
     until(lambda: athena_server.flight.calls.count == 0)
 
 
-def test_a_stored_statement_says_so_and_how_many_rows_it_has(athena_server: Server) -> None:
-    asked = descriptor("CommandStatementQuery", query="SELECT i.id FROM ids(first => 590) AS i WHERE i.id > 591")
-    with flight.connect(f"grpc://localhost:{athena_server.port}") as client:
+@pytest.fixture
+def duckdb_server(serve: Serve) -> Server:
+    return serve()
+
+
+@pytest.mark.parametrize(
+    ("engine", "sql"),
+    [
+        pytest.param(
+            "athena_server", "SELECT i.id FROM ids(first => 590) AS i WHERE i.id > 591", marks=pytest.mark.aws
+        ),
+        ("duckdb_server", "SELECT p.close FROM daily_prices('AAPL', DATE '2013-01-02') AS p WHERE p.close > 500"),
+    ],
+)
+def test_a_kept_statement_says_so_and_how_many_rows_it_has(
+    request: pytest.FixtureRequest, engine: str, sql: str
+) -> None:
+    asked = descriptor("CommandStatementQuery", query=sql)
+    with flight.connect(f"grpc://localhost:{request.getfixturevalue(engine).port}") as client:
         first = client.get_flight_info(asked)
         rows: pa.Table = client.do_get(first.endpoints[0].ticket).read_all()
         again = client.get_flight_info(asked)

@@ -9,7 +9,9 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from flight_server.config import Config
+from flight_server.datasets import system
 from flight_server.errors import CODES
+from flight_server.model import Dataset
 from flight_server.telemetry import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +49,27 @@ def test_every_log_event_is_told_of() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "flight_server").rglob("*.py"))
     for event in pattern.findall(source):
         assert f"`{event}`" in ROWS, event
+
+
+def test_every_span_is_told_of() -> None:
+    pattern = re.compile(r"traces\.(?:span|iterated|begin|stepped)\(\s*\"([a-z ]+)\"")
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "flight_server").rglob("*.py"))
+    found = set(pattern.findall(source))
+    assert {"plan", "engine", "stream", "read part"} <= found
+    for span in found:
+        assert f"`{span}`" in ROWS, span
+
+
+@pytest.mark.parametrize("own", system.load(["operator"]), ids=lambda own: own.name)
+def test_every_dataset_of_the_servers_own_is_told_of_with_its_parameters(own: Dataset) -> None:
+    parameters = ", ".join(f"`{name}`" for name in own.params)
+    assert ROWS[f"`{own.name}`"].endswith(f"| {parameters} |")
+
+
+@pytest.mark.parametrize("check", ["catalog", "datasets", "disk", "engine:…"])
+def test_every_check_of_readiness_is_told_of(check: str) -> None:
+    # The names are those of test_health.py, which asks a real server.
+    assert f"`{check}`" in ROWS
 
 
 @pytest.mark.parametrize("code", CODES)

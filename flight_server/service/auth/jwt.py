@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import jwt
 from jwt.exceptions import ExpiredSignatureError, PyJWTError
 
-from flight_server.config import Auth
+from flight_server.config import Auth, without_secrets
 from flight_server.errors import ConfigError, ServerError
 from flight_server.model import ANONYMOUS, Caller
 from flight_server.service.auth.identities import claims_of
@@ -120,7 +120,9 @@ class Keys:
             self._keys = _parse(_read(self._source))
             self._read_at = time.monotonic()
         except (OSError, ValueError, PyJWTError) as error:
-            log.error("jwt_keys_unreadable", source=_shown(self._source), error=f"{type(error).__name__}: {error}")
+            log.error(
+                "jwt_keys_unreadable", source=without_secrets(self._source), error=f"{type(error).__name__}: {error}"
+            )
         finally:
             self._lock.release()
 
@@ -130,11 +132,6 @@ def _fits(key: jwt.PyJWK, algorithm: str) -> bool:
     if data.get("kty") != _KEY_TYPES[algorithm] or data.get("use", "sig") != "sig":
         return False
     return bool(data.get("alg", algorithm) == algorithm and key.algorithm_name == algorithm)
-
-
-def _shown(source: str) -> str:
-    """The source without its query, in which some issuers want a key."""
-    return source.partition("?")[0] if urlsplit(source).scheme in ("http", "https") else source
 
 
 def _check_source(source: str) -> None:

@@ -50,6 +50,8 @@ public final class Questions {
   private static Object answer(String[] parts) throws SQLException {
     switch (parts[0]) {
       case "open":
+        // A connection that cannot be opened leaves none behind that could answer in its place.
+        connection = null;
         connection = DriverManager.getConnection(parts[1]);
         return "open";
       case "close":
