@@ -118,7 +118,9 @@ def test_pod_is_reached_and_asks_who_comes(k8s_config: config.Config) -> None:
     assert k8s_config.server.host == "0.0.0.0"
     assert k8s_config.auth.tokens is not None
     assert not k8s_config.server.insecure_allow_remote
-    assert {port["name"]: port["containerPort"] for port in CONTAINER["ports"]} == PORTS | {"health": config.Server().health_port}
+    assert {port["name"]: port["containerPort"] for port in CONTAINER["ports"]} == PORTS | {
+        "health": config.Server().health_port
+    }
     assert {port["name"]: port["port"] for port in OBJECTS["service.yaml"]["spec"]["ports"]} == PORTS
     allowed = [rule["ports"][0]["port"] for rule in OBJECTS["networkpolicy.yaml"]["spec"]["ingress"]]
     assert allowed == list(PORTS.values())
