@@ -7,11 +7,11 @@ that callers of every kind are answered, and what the commands print.
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import json
 import signal
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -148,7 +148,7 @@ def pages(process: processes.ServerProcess) -> list[str]:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
                     found.append(answer.read().decode())
-            except (urllib.error.HTTPError, OSError) as error:
+            except (http.client.HTTPException, OSError) as error:
                 found.append(str(error))
     assert any("athena_flight_calls_total" in page for page in found)
     return found
