@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 import boto3
+import pyarrow as pa
 import s3fs
 from botocore.config import Config as BotoConfig
+from botocore.exceptions import BotoCoreError
 from pyarrow import fs as pafs
 from pyiceberg.catalog import Catalog
 
@@ -29,7 +31,7 @@ from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
 from flight_server.engines.result_types import ResultTypes
 from flight_server.engines.system import SystemEngine
-from flight_server.errors import ConfigError, DatasetError, TableError
+from flight_server.errors import ConfigError, DatasetError, EngineFailed, TableError
 from flight_server.health.listener import HealthListener
 from flight_server.health.readiness import Check, Readiness
 from flight_server.http.app import build_app
@@ -125,6 +127,9 @@ class Server:
 
 def build(config: Config) -> Server:
     """Everything that `config` describes, listening. Raises SetupError for what is wrong in files or settings."""
+    # Pieces are made in one thread and freed in another. Arrow's own choice, mimalloc, keeps several times as much of
+    # what was freed that way (docs/decisions.md), and is no faster here.
+    pa.set_memory_pool(pa.system_memory_pool())
     found, errors = load_datasets(config.datasets.directory)
     if errors:
         raise errors[0]
@@ -301,20 +306,31 @@ def build_store(config: Config) -> Store:
     return Store(files, root, PartReader(data, budget, config.results.parts_ahead))
 
 
-def duckdb_s3(config: Config) -> dict[str, str] | None:
-    """DuckDB's S3 secret for a warehouse in S3, from the usual AWS chain; None for a local warehouse."""
+def duckdb_s3(config: Config) -> Callable[[], dict[str, str]] | None:
+    """DuckDB's S3 secret for a warehouse in S3, from the usual AWS chain; None for a local warehouse.
+
+    Each call gives the credentials as they are then; botocore renews those of a role ten minutes before their end.
+    """
     if not config.catalog.warehouse.startswith("s3://"):
         return None
     session = boto3.Session(region_name=config.aws.region)
     credentials = session.get_credentials()
-    found: dict[str, str | None] = {"REGION": session.region_name}
-    if credentials is not None:
-        frozen = credentials.get_frozen_credentials()
-        found |= {"KEY_ID": frozen.access_key, "SECRET": frozen.secret_key, "SESSION_TOKEN": frozen.token}
+    fixed: dict[str, str | None] = {"REGION": session.region_name}
     if endpoint := config.aws.s3_endpoint:
         scheme, _, host = endpoint.partition("://")
-        found |= {"ENDPOINT": host.rstrip("/"), "URL_STYLE": "path", "USE_SSL": str(scheme == "https").lower()}
-    return {key: value for key, value in found.items() if value}
+        fixed |= {"ENDPOINT": host.rstrip("/"), "URL_STYLE": "path", "USE_SSL": str(scheme == "https").lower()}
+
+    def secret() -> dict[str, str]:
+        found = dict(fixed)
+        if credentials is not None:
+            try:
+                frozen = credentials.get_frozen_credentials()
+            except BotoCoreError as error:
+                raise EngineFailed(f"AWS credentials cannot be renewed: {str(error).splitlines()[0][:200]}") from error
+            found |= {"KEY_ID": frozen.access_key, "SECRET": frozen.secret_key, "SESSION_TOKEN": frozen.token}
+        return {key: value for key, value in found.items() if value}
+
+    return secret
 
 
 def build_pipeline(config: Config, catalog: Catalog, engines: dict[EngineName, Engine], datasets: Registry) -> Pipeline:

@@ -43,6 +43,8 @@ SELECT p.trade_date AS day, p.id AS id, p.price AS price, p.id AS volume, p.tick
        CAST(p.price AS REAL) AS ratio
 FROM lake.prices AS p ORDER BY p.trade_date, p.id
 """
+# The same rows in no order.
+LOOSE = LARGE.replace('sorted = ["day", "id"]', "sorted = []").replace(" ORDER BY p.trade_date, p.id", "")
 _CHUNK = 1_000_000
 _SCHEMA = pa.schema(
     [
@@ -73,9 +75,9 @@ def columns(rows: Rows) -> list[pa.Array]:
     ]
 
 
-def store(aws: LocalAws, lab: Lab, rows: int, parts: int) -> StoredResult:
-    """Put the result under the fingerprint of dataset `large`, its rows dealt out to the parts at random."""
-    plan = lab.plan("large")
+def store(aws: LocalAws, lab: Lab, rows: int, parts: int, name: str = "large") -> StoredResult:
+    """Put the result under the fingerprint of dataset `name`, its rows dealt out to the parts at random."""
+    plan = lab.plan(name)
     results, files = server.build_store(lab.config), filesystem(aws.store)
     under = results.attempt_uri(plan.fingerprint, "large")
     uris = [f"{under}{uuid.uuid4()}" for _ in range(parts)]
@@ -116,25 +118,39 @@ class Reading:
         )
 
 
-def read_and_check(address: str, pause_s: float = 0.0) -> Reading:
-    """Ask for `large`; every value of every row must be right and in its place. `pause_s` after each batch."""
+def read_and_check(address: str, name: str = "large", pause_s: float = 0.0) -> Reading:
+    """Ask for a dataset; every value of every row must be right, and in its place where there is an order.
+
+    `pause_s` after each batch. Times count from when the dataset is planned: a server's first plan opens the catalog.
+    """
     found = Reading()
-    began = time.monotonic()
+    total = 0
     with flight.connect(address) as client:
-        for batch in _batches(client):
+        client.get_flight_info(flight.FlightDescriptor.for_command(name.encode()))
+        began = time.monotonic()
+        for batch in _batches(client, name):
             found.first_s = found.first_s or time.monotonic() - began
-            expected = columns(numbers(found.rows, batch.num_rows))
-            for column, want in zip(batch.columns, expected, strict=True):
+            rows = numbers(found.rows, batch.num_rows) if name == "large" else _rows(batch)
+            for column, want in zip(batch.columns, columns(rows), strict=True):
                 assert column.equals(want), f"rows from {found.rows} differ"
             found.rows += batch.num_rows
             found.bytes += batch.nbytes
+            total += int(rows.sum())
             time.sleep(pause_s)
     found.total_s = time.monotonic() - began
+    # With the right number of rows, and each of them right: no row came twice in place of another.
+    assert total == found.rows * (found.rows - 1) // 2
     return found
 
 
-def _batches(client: flight.FlightClient) -> Iterator[pa.RecordBatch]:
-    for chunk in client.do_get(flight.Ticket(b"large")):
+def _rows(batch: pa.RecordBatch) -> Rows:
+    """The numbers of rows that come in any order."""
+    days = np.asarray(batch.column("day").view(pa.int32())).astype(np.int64)
+    return days * PER_DAY + np.asarray(batch.column("id"))
+
+
+def _batches(client: flight.FlightClient, name: str) -> Iterator[pa.RecordBatch]:
+    for chunk in client.do_get(flight.Ticket(name.encode())):
         if chunk.data.num_rows:
             yield chunk.data
 

@@ -186,7 +186,7 @@ OTHERS: dict[str, tuple[str, str, Callable[[Client, Channel], object]]] = {
             "SetSessionOptions": ("ok", "SetSessionOptionsRequest"),
             "GetSessionOptions": ("ok", ""),
             "CloseSession": ("ok", ""),
-            **dict.fromkeys(service.REFUSED, ("unsupported", "")),
+            **dict.fromkeys(sorted(service.REFUSED), ("unsupported", "")),
         }.items()
     },
     "DoPut": ("do_put", "unsupported", lambda c, _: put(c)),

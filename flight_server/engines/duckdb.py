@@ -41,7 +41,10 @@ class ResultStore(Protocol):
 
 
 class DuckDBEngine:
-    """Runs plans on an embedded DuckDB. `warehouses` are the only folders or s3:// prefixes that it can read."""
+    """Runs plans on an embedded DuckDB. `warehouses` are the only folders or s3:// prefixes that it can read.
+
+    `s3` gives the options of DuckDB's secret for them. It is asked before each query, as credentials of a role expire.
+    """
 
     name: EngineName = "duckdb"
 
@@ -49,7 +52,7 @@ class DuckDBEngine:
         self,
         settings: Settings,
         warehouses: tuple[str, ...],
-        s3: Mapping[str, str] | None = None,
+        s3: Callable[[], Mapping[str, str]] | None = None,
         results: ResultStore | None = None,
     ) -> None:
         self._results = results
@@ -72,13 +75,15 @@ class DuckDBEngine:
         # Equal on every machine, whatever its zone; and rows come in an order only where the query has one.
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET preserve_insertion_order = false")
-        if s3:
-            _create_secret(self._connection, s3)
+        self._s3 = s3
+        self._secret: Mapping[str, str] = {}
+        self._renewing = threading.Lock()
+        self._renew()
         _lock_down(self._connection, warehouses)
         metrics.DUCKDB_BYTES.set_function(self._held)
 
     def start(self, plan: Plan) -> Execution:
-        query = DuckDBExecution(self._connection.cursor(), plan.sql, plan.bounds.batch_rows)
+        query = DuckDBExecution(self._connection.cursor(), plan.sql, plan.bounds.batch_rows, first=self._renew)
         if self._results is None or plan.dataset.cache.mode == "off":
             return query
         return _KeptExecution(query, self._results, plan.fingerprint, lambda: self.stored(plan))
@@ -91,6 +96,7 @@ class DuckDBEngine:
 
     def describe(self, sql: str) -> list[tuple[str, str]]:
         """Column names and DuckDB types of a query, without running it."""
+        self._renew()
         cursor = self._connection.cursor()
         try:
             return [(row[0], row[1]) for row in cursor.execute(f"DESCRIBE {sql}").fetchall()]
@@ -102,6 +108,16 @@ class DuckDBEngine:
     def ping(self) -> None:
         """Raise EngineFailed when DuckDB does not answer."""
         self.describe("SELECT 1 AS one")
+
+    def _renew(self) -> None:
+        """Give DuckDB the credentials as they are now. Secrets are no settings: the lock leaves them open."""
+        if self._s3 is None:
+            return
+        with self._renewing:
+            found = self._s3()
+            if found != self._secret:
+                _create_secret(self._connection, found)
+                self._secret = found
 
     def _held(self) -> float:
         try:
@@ -119,12 +135,18 @@ class DuckDBEngine:
 
 
 class DuckDBExecution:
-    """One running query. Owns its cursor; `close` interrupts what still runs and frees it."""
+    """One running query; `first` is done before it. Owns its cursor; `close` interrupts what runs and frees it."""
 
     def __init__(
-        self, cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int, engine: EngineName = "duckdb"
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        sql: str,
+        batch_rows: int,
+        engine: EngineName = "duckdb",
+        first: Callable[[], None] = lambda: None,
     ) -> None:
         self._running = metrics.QUERIES_RUNNING.labels(engine)
+        self._first = first
         self._cursor = cursor
         self._sql = sql
         self._batch_rows = batch_rows
@@ -142,6 +164,7 @@ class DuckDBExecution:
 
     def _fetched(self) -> Iterator[pa.RecordBatch]:
         try:
+            self._first()
             with self._in_use:
                 self._stop_if_cancelled()
                 reader = self._cursor.sql(self._sql).to_arrow_reader(self._batch_rows)
@@ -241,7 +264,7 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 def _create_secret(connection: duckdb.DuckDBPyConnection, s3: Mapping[str, str]) -> None:
     # The keys are DuckDB's own: KEY_ID, SECRET, SESSION_TOKEN, REGION, ENDPOINT, URL_STYLE, USE_SSL.
     options = ", ".join(f"{key} {_quoted(value)}" for key, value in s3.items())
-    connection.execute(f"CREATE SECRET warehouse (TYPE s3, {options})")
+    connection.execute(f"CREATE OR REPLACE SECRET warehouse (TYPE s3, {options})")
 
 
 def _lock_down(connection: duckdb.DuckDBPyConnection, warehouses: tuple[str, ...]) -> None:

@@ -1,13 +1,14 @@
 """Sort keys of record batches, encoded so that plain comparison gives the declared order.
 
-Keys of fixed width are packed into one uint64 a row, the fast path: dates, numbers, timestamps, alone or together. All
-others stay Arrow columns. Nulls go where the key says, NaN is the greatest number as in Trino, -0.0 equals 0.0.
+Keys of fixed width are packed into one uint64 a row, the fast path: dates, numbers, timestamps, alone or together; or
+into several where they need more bits. All others stay Arrow columns. Nulls go where the key says, NaN is the greatest
+number as in Trino, -0.0 equals 0.0.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import total_ordering
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from flight_server.errors import ContractViolated
 from flight_server.model import SortKey
 
+_GREATEST = np.uint64((1 << 64) - 1)
 Indices = npt.NDArray[np.int64]
 
 
@@ -44,6 +46,7 @@ def encoder(order: Sequence[SortKey], schema: pa.Schema) -> Callable[[pa.RecordB
     """
     fields = [schema.field(key.column) for key in order]
     widths = [_bits(field.type) + field.nullable for field in fields]
+    fixed = all(_bits(field.type) <= 64 for field in fields)
 
     def encode(batch: pa.RecordBatch) -> Keys:
         for field in fields:
@@ -51,6 +54,8 @@ def encoder(order: Sequence[SortKey], schema: pa.Schema) -> Callable[[pa.RecordB
                 raise ContractViolated(f"the sort key {field.name!r} promises no nulls, and the result has {nulls}")
         if sum(widths) <= 64:
             return _Packed(_pack(batch, order, widths))
+        if fixed:
+            return _Words(tuple(_words(batch, order, widths)))
         columns = [_comparable(batch.column(key.column)) for key in order]
         return _Columns(pa.RecordBatch.from_arrays(columns, names=[str(i) for i in range(len(order))]), order)
 
@@ -75,6 +80,41 @@ class _Packed:
         if bool(np.all(numbers[:-1] <= numbers[1:])):
             return None
         return np.argsort(numbers, kind="stable").astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """Keys of more than 64 bits, the most significant numbers first."""
+
+    numbers: tuple[npt.NDArray[np.uint64], ...]
+
+    def at(self, row: int) -> tuple[np.uint64, ...]:
+        return tuple(np.uint64(each[row]) for each in self.numbers)
+
+    def count_up_to(self, key: tuple[np.uint64, ...], start: int, *, inclusive: bool) -> int:
+        low, high = start, len(self.numbers[0])
+        for each, value in zip(self.numbers, key, strict=True):
+            # Within the rows that are equal so far.
+            ends = np.searchsorted(each[low:high], value, side="left"), np.searchsorted(each[low:high], value, "right")
+            low, high = low + int(ends[0]), low + int(ends[1])
+        return (high if inclusive else low) - start
+
+    def slice(self, start: int, rows: int) -> _Words:
+        return _Words(tuple(each[start : start + rows] for each in self.numbers))
+
+    def stable_order(self, others: Sequence[Keys]) -> Indices | None:
+        runs = [self.numbers, *(other.numbers for other in others if isinstance(other, _Words))]
+        numbers = [np.concatenate(each) for each in zip(*runs, strict=True)]
+        least = [each.min(initial=_GREATEST) for each in numbers]
+        bits = [int(each.max(initial=low) - low).bit_length() for each, low in zip(numbers, least, strict=True)]
+        if sum(bits) > 64:
+            indices = np.lexsort(numbers[::-1]).astype(np.int64, copy=False)
+            return None if bool(np.all(indices[:-1] < indices[1:])) else indices
+        # These rows alone fit into one number each, whose runs are merged faster than several keys are sorted.
+        packed = np.zeros(len(numbers[0]), np.uint64)
+        for each, low, width in zip(numbers, least, bits, strict=True):
+            packed = (packed << np.uint64(width) if width < 64 else packed) | (each - low)
+        return _Packed(packed).stable_order([])
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,24 +175,41 @@ def _pack(batch: pa.RecordBatch, order: Sequence[SortKey], widths: Sequence[int]
     """All keys of a row in one number, the first key in the highest bits; a nullable key has one bit for its nulls."""
     packed = np.zeros(batch.num_rows, np.uint64)
     for key, width in zip(order, widths, strict=True):
-        column = batch.column(key.column)
-        bits = _bits(column.type)
-        values = _unsigned(column, bits)
-        if key.descending:
-            values = np.uint64((1 << bits) - 1) - values
-        if width > bits:
-            mark = np.uint64(1 << bits)
-            nulls = np.asarray(column.is_null())
-            values = np.where(nulls, np.uint64(0), values | mark) if key.nulls_first else np.where(nulls, mark, values)
+        values, mark = _key(batch.column(key.column), key, width)
+        bits = width if mark is None else width - 1
+        if mark is not None:
+            values = values | (mark << np.uint64(bits))
         packed = values if width == 64 else (packed << np.uint64(width)) | values
     return packed
+
+
+def _words(batch: pa.RecordBatch, order: Sequence[SortKey], widths: Sequence[int]) -> Iterator[npt.NDArray[np.uint64]]:
+    """The same in several numbers: those of the nulls of a key, where it has any, and of its values."""
+    for key, width in zip(order, widths, strict=True):
+        values, mark = _key(batch.column(key.column), key, width)
+        if mark is not None:
+            yield mark
+        yield values
+
+
+def _key(column: pa.Array, key: SortKey, width: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64] | None]:
+    """One key's values as unsigned numbers in its direction, and where it can have nulls what places them: 0 or 1."""
+    bits = _bits(column.type)
+    values = _unsigned(column, bits)
+    if key.descending:
+        values = np.uint64((1 << bits) - 1) - values
+    if width == bits:
+        return values, None
+    nulls = np.asarray(column.is_null())
+    return np.where(nulls, np.uint64(0), values), (nulls != key.nulls_first).astype(np.uint64)
 
 
 def _unsigned(column: pa.Array, bits: int) -> npt.NDArray[np.uint64]:
     """The values as unsigned numbers of `bits` bits in the same order; what stands for a null does not matter."""
     if bits == 1:
         return np.asarray(pc.fill_null(column, False)).astype(np.uint64)
-    signed = np.asarray(pc.fill_null(_integers(column), 0)).astype(np.int64)
+    integers = _integers(column)
+    signed = np.asarray(pc.fill_null(integers, 0) if integers.null_count else integers).astype(np.int64, copy=False)
     return (signed.view(np.uint64) + np.uint64(1 << (bits - 1))) & np.uint64((1 << bits) - 1)
 
 

@@ -18,17 +18,22 @@ from flight_server.results.keys import Keys, encoder
 
 
 def merge(
-    parts: Sequence[Iterator[pa.RecordBatch]], order: Sequence[SortKey], schema: pa.Schema, batch_rows: int
+    parts: Sequence[Iterator[pa.RecordBatch]],
+    order: Sequence[SortKey],
+    schema: pa.Schema,
+    batch_rows: int,
+    lowers: Sequence[Any] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The rows of all `parts` in `order`, in batches of at most `batch_rows`. Lazy: holds one batch of each part.
 
-    `schema` is that of the batches. Raises EngineFailed when a part is not sorted, ContractViolated for a null in a
-    key that has none by `schema`.
+    `schema` is that of the batches. `lowers` are encoded keys that no row of the part comes before: a part is begun
+    when its own is reached, and one without at once. Raises EngineFailed when a part is not sorted, ContractViolated
+    for a null in a key that has none by `schema`.
     """
     encode = encoder(order, schema)
-    cursors = [cursor for cursor in (_Cursor(part, encode) for part in parts) if cursor.advance()]
+    reading = [_Cursor(part, encode, lower) for part, lower in zip(parts, lowers or [None] * len(parts), strict=True)]
     last: Any = None
-    while cursors:
+    while cursors := _begun(reading):
         lasts = [cursor.last_key() for cursor in cursors]
         at = min(range(len(cursors)), key=lasts.__getitem__)
         # Rows equal to the cutoff in later parts wait: more of them may follow in the part that set it.
@@ -38,13 +43,34 @@ def merge(
                 raise EngineFailed("a part of the result is not in the order of the query")
             last = final
             yield batch
-        cursors = [cursor for cursor in cursors if cursor.remaining or cursor.advance()]
+        reading = [cursor for cursor in reading if not cursor.begun or cursor.remaining or cursor.advance()]
+
+
+def _begun(reading: list[_Cursor]) -> list[_Cursor]:
+    """The cursors that the next rows come from: begins those whose bound is reached, drops those without rows."""
+    while True:
+        begun = [cursor for cursor in reading if cursor.begun]
+        waiting = [cursor for cursor in reading if not cursor.begun]
+        reached = min(
+            (cursor.last_key() for cursor in begun),
+            default=min((cursor.lower for cursor in waiting if cursor.lower is not None), default=None),
+        )
+        due = [cursor for cursor in waiting if cursor.lower is None or cursor.lower <= reached]
+        if not due:
+            return begun
+        for cursor in due:
+            if not cursor.advance():
+                reading.remove(cursor)
 
 
 class _Cursor:
     """The current batch of one part, and how much of it is taken."""
 
-    def __init__(self, batches: Iterator[pa.RecordBatch], encode: Callable[[pa.RecordBatch], Keys]) -> None:
+    def __init__(
+        self, batches: Iterator[pa.RecordBatch], encode: Callable[[pa.RecordBatch], Keys], lower: Any | None
+    ) -> None:
+        self.lower = lower
+        self.begun = False
         self._batches = batches
         self._encode = encode
         self._batch: pa.RecordBatch
@@ -57,6 +83,7 @@ class _Cursor:
 
     def advance(self) -> bool:
         """Go to the next batch with rows; False at the end of the part."""
+        self.begun = True
         for batch in self._batches:
             if batch.num_rows:
                 self._batch, self._keys, self._start = batch, self._encode(batch), 0

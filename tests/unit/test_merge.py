@@ -141,6 +141,35 @@ def test_merge_gives_what_a_stable_sort_gives(case: Case) -> None:
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases(), st.randoms(use_true_random=False))
+def test_bounds_of_parts_change_nothing(case: Case, random: Any) -> None:
+    encode = encoder(case.order, case.schema)
+    firsts = [encode(_batch(part[:1], case.schema)).at(0) if part else None for part in case.parts]
+    lowers = [random.choice([first, None]) for first in firsts]
+    parts = [case.batches(part) for part in case.parts]
+    found = list(merge(parts, case.order, case.schema, case.batch_rows, lowers))
+    assert [n for batch in found for n in batch.column("row").to_pylist()] == case.expected()
+
+
+def test_a_part_is_begun_when_its_bound_is_reached() -> None:
+    begun: list[int] = []
+
+    def part(number: int) -> Iterator[pa.RecordBatch]:
+        begun.append(number)
+        yield from case.batches(case.parts[number])
+
+    parts = tuple(tuple((start + i, start + i) for i in range(10)) for start in (20, 0, 15))
+    case = Case((pa.int32(),), (False,), (SortKey("k0"),), parts, 100, 5)
+    encode = encoder(case.order, case.schema)
+    lowers = [encode(_batch(rows[:1], case.schema)).at(0) for rows in parts]
+    batches = merge([part(i) for i in range(3)], case.order, case.schema, 100, lowers)
+    seen = {tuple(next(batches).column("row").to_pylist()): list(begun) for _ in range(3)}
+    assert list(seen.values()) == [[1], [1], [1, 2]]
+    assert [n for batch in batches for n in batch.column("row").to_pylist()][-1] == 29
+    assert begun == [1, 2, 0]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases(), st.randoms(use_true_random=False))
 def test_parts_that_are_not_sorted_never_give_rows_out_of_order(case: Case, random: Any) -> None:
     parts = [list(part) for part in case.parts]
     for part in parts:

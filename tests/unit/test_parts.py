@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Iterator
@@ -78,6 +79,100 @@ class Gated(pafs.FSSpecHandler):  # type: ignore[misc]
         if path.endswith(self._name):
             assert self._gate.wait(60)
         return pafs.LocalFileSystem().open_input_file(path)
+
+
+class Noted(pafs.FSSpecHandler):  # type: ignore[misc]
+    """Local files that note what is read of each, and fail with what `fails` says once that many bytes were read."""
+
+    def __init__(self, fails: tuple[int, OSError] | None = None) -> None:
+        super().__init__(LocalFileSystem())
+        self.bytes: dict[str, int] = {}
+        self._fails = fails
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        return pa.PythonFile(NotedFile(path, self), "r")
+
+    def note(self, path: str, count: int) -> None:
+        name = Path(path).name
+        self.bytes[name] = self.bytes.get(name, 0) + count
+        if self._fails and self.bytes[name] > self._fails[0]:
+            raise self._fails[1]
+
+
+class NotedFile(io.BytesIO):
+    def __init__(self, path: str, files: Noted) -> None:
+        super().__init__(Path(path).read_bytes())
+        self._path = path
+        self._files = files
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        self._files.note(self._path, len(found))
+        return found
+
+
+def test_parts_that_do_not_overlap_are_read_one_after_the_other(tmp_path: Path) -> None:
+    files, rows_each = Noted(), 100_000
+    # Written in another order than that of their keys.
+    starts = {name: i * rows_each for i, name in enumerate("dbaec")}
+    parts = [
+        write(tmp_path / name, list(range(at, at + rows_each)), row_group_size=10_000) for name, at in starts.items()
+    ]
+    reader = PartReader(pafs.PyFileSystem(files), Budget(64 << 20), 2, threads=4)
+    shuffled = sorted(parts, key=lambda part: part.path)
+    seen: list[int] = []
+    for batch in reader.read(shuffled, SCHEMA, ORDER, 5000, threading.Event()):
+        if len(seen) < 80_000:
+            # Of the last three nothing but the footers, which the first 64 KiB from the end have in them.
+            assert all(files.bytes[name] <= 64 << 10 for name in "aec")
+        seen += batch.column("id").to_pylist()
+    assert seen == list(range(5 * rows_each))
+    reader.close()
+
+
+def test_one_part_among_several_that_overlaps_two_is_merged_with_both(reader: PartReader, tmp_path: Path) -> None:
+    ids = {"a": range(1000, 2000), "b": [500, 999, 1000, 1500, 2500], "c": range(2000, 3000), "d": range(1000)}
+    parts = [write(tmp_path / name, list(values)) for name, values in ids.items()]
+    assert rows(reader, parts) == sorted(value for values in ids.values() for value in values)
+
+
+def test_statistics_that_are_wrong_end_in_an_error(reader: PartReader, tmp_path: Path) -> None:
+    parts = [
+        write(tmp_path / "a", list(range(2000))),
+        write(tmp_path / "b", list(range(3000, 4000)), row_group_size=1000),
+    ]
+    first, last = (number.to_bytes(8, "little") for number in (3000, 9000))
+    content = (tmp_path / "b").read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    (tmp_path / "b").write_bytes(content[:footer] + content[footer:].replace(first, last))
+    parts.append(write(tmp_path / "c", list(range(5000, 6000))))
+    parts[1] = Part(parts[1].path, 1000, parts[1].bytes)
+    found: list[int] = []
+    with pytest.raises(EngineFailed, match="not in the order of the query"):
+        for batch in reader.read(parts, SCHEMA, ORDER, 64, threading.Event()):
+            found += batch.column("id").to_pylist()
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize("order", [ORDER, ()], ids=["ordered", "loose"])
+@pytest.mark.parametrize(
+    ("trouble", "kind", "text"),
+    [
+        (OSError("When reading: AWS Error SLOW_DOWN during GetObject"), EngineFailed, "AWS Error SLOW_DOWN"),
+        (FileNotFoundError("gone"), ResultLost, "'a' is not there"),
+        (OSError("it broke off"), ResultLost, "it broke off"),
+    ],
+    ids=["S3", "gone", "content"],
+)
+def test_trouble_in_the_middle_of_a_part_is_told_as_it_is(
+    tmp_path: Path, order: tuple[SortKey, ...], trouble: OSError, kind: type[EngineFailed], text: str
+) -> None:
+    part = write(tmp_path / "a", list(range(100_000)), row_group_size=10_000)
+    reader = PartReader(pafs.PyFileSystem(Noted((100_000, trouble))), Budget(64 << 20), 2, threads=4)
+    with pytest.raises(EngineFailed, match=text) as told:
+        rows(reader, [part], order)
+    assert type(told.value) is kind
+    reader.close()
 
 
 @pytest.mark.parametrize("order", [ORDER, ()], ids=["ordered", "loose"])
@@ -221,10 +316,10 @@ def test_the_budget_serves_in_the_order_of_arrival() -> None:
     never = threading.Event()
 
     def take(name: str, size: int) -> None:
-        with budget.hold(size, never):
+        with budget.hold(lambda _: size, never):
             served.append(name)
 
-    with budget.hold(60, never):
+    with budget.hold(lambda _: 60, never):
         large = in_background(take, "large", 80)
         until(lambda: budget.waiting == 1)
         small = in_background(take, "small", 10)
@@ -236,9 +331,16 @@ def test_the_budget_serves_in_the_order_of_arrival() -> None:
     assert budget.in_use == 0
 
 
+def test_of_two_readers_that_come_at_once_the_second_has_a_smaller_share() -> None:
+    budget, never = Budget(96 << 20), threading.Event()
+    with budget.hold(lambda share: share, never) as first, budget.hold(lambda share: share, never) as second:
+        assert first == 32 << 20
+        assert second == (64 << 20) // 3
+
+
 def test_more_than_the_whole_budget_is_the_whole_budget() -> None:
     budget = Budget(100)
-    with budget.hold(1000, threading.Event()):
+    with budget.hold(lambda _: 1000, threading.Event()):
         assert budget.in_use == 100
 
 
@@ -247,10 +349,10 @@ def test_waiting_for_the_budget_can_be_cancelled_and_leaves_the_queue() -> None:
     cancelled = threading.Event()
 
     def take(size: int, stop: threading.Event) -> float:
-        with budget.hold(size, stop):
+        with budget.hold(lambda _: size, stop):
             return time.monotonic()
 
-    with budget.hold(60, threading.Event()):
+    with budget.hold(lambda _: 60, threading.Event()):
         waiting = in_background(take, 80, cancelled)
         until(lambda: budget.waiting == 1)
         behind = in_background(take, 10, threading.Event())

@@ -1,0 +1,58 @@
+"""The values that pass between the layers: what can be asked, what was asked, how it will be answered.
+
+All are frozen. Nothing here does I/O or knows how it is parsed, planned or run; `datasets`, `plan`, `engines` and
+`results` meet only through these, and import them from here.
+"""
+
+from flight_server.model.contract import (
+    CachePolicy,
+    Column,
+    Dataset,
+    Limits,
+    Materialize,
+    Parameter,
+    ParamType,
+    RelativeDate,
+    Rule,
+    SortKey,
+)
+from flight_server.model.execution import Engine, Execution, ExecutionStats, Part, StoredResult
+from flight_server.model.plan import Bounds, Estimate, Plan, TablePin, plan_json
+from flight_server.model.policies import AppliedPolicy, Mask, Policies, RowFilter
+from flight_server.model.request import ANONYMOUS, Caller, Claim, EngineName, Request, Scalar, Text, Value, to_json
+
+__all__ = [
+    "ANONYMOUS",
+    "AppliedPolicy",
+    "Bounds",
+    "CachePolicy",
+    "Caller",
+    "Claim",
+    "Column",
+    "Dataset",
+    "Engine",
+    "EngineName",
+    "Estimate",
+    "Execution",
+    "ExecutionStats",
+    "Limits",
+    "Mask",
+    "Materialize",
+    "ParamType",
+    "Parameter",
+    "Part",
+    "Plan",
+    "Policies",
+    "RelativeDate",
+    "Request",
+    "RowFilter",
+    "Rule",
+    "Scalar",
+    "SortKey",
+    "StoredResult",
+    "TablePin",
+    "Text",
+    "Value",
+    "plan_json",
+    "to_json",
+]
