@@ -149,6 +149,7 @@ def pages(process: processes.ServerProcess) -> list[str]:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
                     found.append(answer.read().decode())
             except (http.client.HTTPException, OSError) as error:
+                # The port of the gRPC health checks answers with what is no HTTP/1.
                 found.append(str(error))
     assert any("athena_flight_calls_total" in page for page in found)
     return found
