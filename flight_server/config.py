@@ -260,9 +260,11 @@ class Limits(_Section):
         4096, ge=1, description="Open files from which connections without a call are cut: 60 MiB of them."
     )
     statements_per_min: float = Field(
-        60.0, gt=0, description="SQL statements of one caller that run: one a second, as each is new to the planner."
+        600.0,
+        gt=0,
+        description="SQL statements of one caller that run: enough for people and dashboards, not for a loop that ran away.",
     )
-    statements_burst: int = Field(30, ge=1, description="Those at once: a dashboard opens with as many.")
+    statements_burst: int = Field(100, ge=1, description="Those at once: a few dashboards open with as many.")
     timeout_s: float = Field(300.0, gt=0, description="Engine time of one query, unless its dataset says less.")
     rows_max: int = Field(100_000_000, ge=1, description="Rows of one result, unless its dataset says less.")
     bytes_max: int = Field(

@@ -145,6 +145,8 @@ class Lake:
             "catalog": {"uri": f"sqlite:///{self.folder}/catalog.db", "warehouse": str(self.folder / "warehouse")},
             "auth": self.auth(),
             "sql": {"ad_hoc_roles": ("pm", "risk")},
+            # Tests ask faster than people and dashboards; the rate has tests of its own.
+            "limits": {"statements_per_min": 1e6, "statements_burst": 10_000},
         }
         return config.Config(**{name: base.get(name, {}) | sections.get(name, {}) for name in {*base, *sections}})  # type: ignore[arg-type]
 

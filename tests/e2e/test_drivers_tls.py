@@ -65,7 +65,7 @@ def test_adbc_refused(server: Server, gate: Server, files: dict[str, Path]) -> N
         (
             gate,
             {ROOTS: roots, "adbc.flight.sql.authorization_header": token},
-            "(?i)certificate|handshake|closed|reset|broken",
+            "(?i)certificate|handshake|closed|reset|broken|EOF",
         ),
     ]
     for where, options, said in wrong:
