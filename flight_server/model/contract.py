@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -167,20 +167,20 @@ class Dataset:
     # Of a statement's: so many trailing columns carry its order only, and are not sent.
     hidden: int = 0
 
-    @property
-    def schema(self) -> pa.Schema:
-        """The Arrow schema that every answer has, with the contract in its metadata (protocol.md)."""
-        return self._schema(len(self.columns) - self.hidden)
+    # The Arrow schema that every answer has, with the contract in its metadata (protocol.md).
+    schema: pa.Schema = field(init=False, repr=False, compare=False)
+    # The same with the hidden columns: what the engine gives.
+    result_schema: pa.Schema = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Made once: every request asks for it several times.
+        object.__setattr__(self, "schema", self._schema(len(self.columns) - self.hidden))
+        object.__setattr__(self, "result_schema", self._schema(len(self.columns)))
 
     @property
     def unnamed(self) -> bool:
         """Whether this is a statement's, made for one request; files have versions from 1 on."""
         return self.version == 0
-
-    @property
-    def result_schema(self) -> pa.Schema:
-        """The same with the hidden columns: what the engine gives."""
-        return self._schema(len(self.columns))
 
     def _schema(self, width: int) -> pa.Schema:
         fields = []

@@ -126,7 +126,7 @@ def stream(
     Ends quietly when the client is gone. Raises TimedOut when the engine has worked `timeout_s`, Unavailable
     (draining) when `stopped` is set, and whatever the engine raises. Clean-up is the caller's.
     """
-    heartbeat = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+    heartbeat: pa.RecordBatch | None = None
     said = time.monotonic()
     while not is_cancelled():
         if stopped.is_set():
@@ -138,6 +138,9 @@ def stream(
         elif prefetch.finished:
             return
         elif time.monotonic() - said >= heartbeat_s:
+            if heartbeat is None:
+                empty = [pa.array([], field.type) for field in schema]
+                heartbeat = pa.RecordBatch.from_arrays(empty, schema=schema)
             yield heartbeat
             said = time.monotonic()
         # Also between batches: an engine that gives one now and then is never caught waiting.
