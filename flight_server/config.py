@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,8 @@ PREFIX = "ATHENA_FLIGHT_"
 DEFAULT_FILE = Path("athena-flight.toml")
 
 
-_USER = re.compile(r"(?<=://)[^/@\s]+@")
+# To the last @ and not to the first /, ? or space: a password may have any of them, and hiding too much harms nobody.
+_USER = re.compile(r"(?<=://).*@", re.DOTALL)
 
 
 class _Section(BaseModel):
@@ -30,13 +31,18 @@ class _Section(BaseModel):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, without_secrets(value) if isinstance(value, str) else value
+            yield name, without_secrets(value)
 
 
-def without_secrets(address: str) -> str:
-    """An address as it may be logged: without user and password, and without the query, where some want a key."""
-    shown = _USER.sub("***@", address)
-    return shown.partition("?")[0] + "?***" if "://" in shown and "?" in shown else shown
+def without_secrets(value: Any) -> Any:
+    """A setting as it may be shown: its addresses without user and password, and without the query with its keys."""
+    if isinstance(value, str):
+        shown = _USER.sub("***@", value)
+        return shown.partition("?")[0] + "?***" if "://" in shown and "?" in shown else shown
+    if isinstance(value, Mapping):
+        return {key: without_secrets(each) for key, each in value.items()}
+    # Named tuples and the like are no settings.
+    return type(value)(map(without_secrets, value)) if type(value) in (list, tuple) else value
 
 
 class Server(_Section):
