@@ -309,6 +309,10 @@ class Cost(_Section):
     usd_per_tb: float = Field(5.0, ge=0, description="Athena's price of one TB (10^12 bytes) scanned.")
     bytes_min: int = Field(10_000_000, ge=0, description="Athena bills at least this much for each query.")
 
+    def usd(self, scanned_bytes: int) -> float:
+        """Athena's price of one query that scans so much."""
+        return max(scanned_bytes, self.bytes_min) / 1e12 * self.usd_per_tb
+
 
 class Budget(_Section):
     """What callers may spend in a day (UTC) at this server; without any of these there is no limit."""

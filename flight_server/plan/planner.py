@@ -195,7 +195,7 @@ class Planner:
         return scans
 
     def _estimate(self, scans: Mapping[str, list[FileSet]]) -> Estimate:
-        return scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
+        return scan.estimate(scans, self._cost)
 
     def _fits(
         self,
