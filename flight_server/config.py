@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,8 @@ PREFIX = "ATHENA_FLIGHT_"
 DEFAULT_FILE = Path("athena-flight.toml")
 
 
-_USER = re.compile(r"(?<=://)[^/@\s]+@")
+# To the last @ and not to the first /, ? or space: a password may have any of them, and hiding too much harms nobody.
+_USER = re.compile(r"(?<=://).*@", re.DOTALL)
 
 
 class _Section(BaseModel):
@@ -30,13 +31,18 @@ class _Section(BaseModel):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, without_secrets(value) if isinstance(value, str) else value
+            yield name, without_secrets(value)
 
 
-def without_secrets(address: str) -> str:
-    """An address as it may be logged: without user and password, and without the query, where some want a key."""
-    shown = _USER.sub("***@", address)
-    return shown.partition("?")[0] + "?***" if "://" in shown and "?" in shown else shown
+def without_secrets(value: Any) -> Any:
+    """A setting as it may be shown: its addresses without user and password, and without the query with its keys."""
+    if isinstance(value, str):
+        shown = _USER.sub("***@", value)
+        return shown.partition("?")[0] + "?***" if "://" in shown and "?" in shown else shown
+    if isinstance(value, Mapping):
+        return {key: without_secrets(each) for key, each in value.items()}
+    # Named tuples and the like are no settings.
+    return type(value)(map(without_secrets, value)) if type(value) in (list, tuple) else value
 
 
 class Server(_Section):
@@ -262,7 +268,8 @@ class Limits(_Section):
     statements_per_min: float = Field(
         600.0,
         gt=0,
-        description="SQL statements of one caller that run: enough for people and dashboards, not for a loop that ran away.",
+        description="SQL statements of one caller that run: enough for people and dashboards, "
+        "not for a loop that ran away.",
     )
     statements_burst: int = Field(100, ge=1, description="Those at once: a few dashboards open with as many.")
     timeout_s: float = Field(300.0, gt=0, description="Engine time of one query, unless its dataset says less.")
@@ -302,6 +309,10 @@ class Cost(_Section):
 
     usd_per_tb: float = Field(5.0, ge=0, description="Athena's price of one TB (10^12 bytes) scanned.")
     bytes_min: int = Field(10_000_000, ge=0, description="Athena bills at least this much for each query.")
+
+    def usd(self, scanned_bytes: int) -> float:
+        """Athena's price of one query that scans so much."""
+        return max(scanned_bytes, self.bytes_min) / 1e12 * self.usd_per_tb
 
 
 class Budget(_Section):

@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from flight_server.config import PREFIX, Config, file_of, from_file, load, settings, wrong_value
+from flight_server.config import PREFIX, Config, file_of, from_file, load, settings, without_secrets, wrong_value
 from flight_server.errors import ConfigError, nearest
 
 # Variables with our prefix that are the Python client's (docs/clients.md).
@@ -26,8 +26,6 @@ _CLIENT = frozenset({"URL", "TOKEN", "USER", "PASSWORD", "TLS_ROOTS", "CERT", "K
 # Variables that Kubernetes sets in every pod for a Service whose name starts with athena-flight.
 _SERVICE = re.compile(r"(?:.+_)?(?:SERVICE_(?:HOST|PORT(?:_.+)?)|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)")
 _SERVICE_URL = re.compile(r"(?:tcp|udp|sctp)://")
-_USER = re.compile(r"(?<=://)[^/@\s]+@")
-_QUERY = re.compile(r"(://[^?\s]*)\?\S*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,5 +186,5 @@ def _line(found: _Given, section: str, name: str | None) -> str:
 def _shown(value: object) -> str:
     if value is None:
         return "unset"
-    text = value if isinstance(value, str) else json.dumps(value)
-    return _QUERY.sub(r"\1?***", _USER.sub("***@", text))
+    shown = without_secrets(value)
+    return shown if isinstance(shown, str) else json.dumps(shown)

@@ -8,8 +8,6 @@ row policies. A statement that is one call and nothing else *is* the request by 
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -26,15 +24,16 @@ from flight_server.engines.result_types import ResultTypes
 from flight_server.errors import InvalidRequest, NotFound, ServerError, nearest
 from flight_server.model import CachePolicy, Caller, Dataset, Limits, ParamType, Request, Value
 from flight_server.plan import allowed, arguments, bind, dialect, literals
+from flight_server.plan.kept import BYTES_MAX, Kept, tree_bytes
 from flight_server.plan.planner import Planner
 from flight_server.plan.shape import Shape, parameter_types, shape
 from flight_server.plan.statement import Call, Statement, parameter_number, parse, stand_in
 
 # The name of what has none, in plans, logs and metrics.
 NAME = "sql"
-# Statements kept as parsed, as shapes and with their values; each is some tens of kB. Drivers ask at least three times.
+# Statements kept as parsed, as shapes and with their values; each is some tens of kB, and each of the three has the
+# bound `kept.BYTES_MAX`. Drivers ask at least three times.
 _KEPT_MAX = 300
-_Kept = TypeVar("_Kept")
 _Number = TypeVar("_Number", int, float)
 
 
@@ -55,10 +54,9 @@ class Statements:
         self._planner = planner
         self._types = types
         self._settings = settings
-        self._lock = threading.Lock()
-        self._parsed: OrderedDict[object, Statement] = OrderedDict()
-        self._shapes: OrderedDict[object, Shape] = OrderedDict()
-        self._compiled: OrderedDict[object, Compiled] = OrderedDict()
+        self._parsed: Kept[Statement] = Kept(_KEPT_MAX, BYTES_MAX)
+        self._shapes: Kept[Shape] = Kept(_KEPT_MAX, BYTES_MAX)
+        self._compiled: Kept[Compiled] = Kept(_KEPT_MAX, BYTES_MAX)
 
     def ad_hoc(self, caller: Caller) -> bool:
         """Whether the caller may name tables of the catalog."""
@@ -106,22 +104,21 @@ class Statements:
         tables = self._tables(statement, as_of)
         # All that the answer is made from. Tools ask the same again for every page of rows.
         key = (statement.text, _digests(datasets), repr(tables), repr(given), today)
-        with self._lock:
-            known = self._compiled.get(key)
+        known = self._compiled.get(key)
         if known is None:
             found = self._shape(statement, datasets, tables)
             known = _compiled(statement, datasets, found, given, today)
-            self._keep(self._compiled, key, known)
+            self._compiled.put(key, known, tree_bytes(known.dataset.tree) + len(key[3]))
         return known
 
     def _asked(self, request: Request, registry: Registry, caller: Caller) -> tuple[Statement, list[Dataset]]:
         """The parsed statement, and the datasets that it calls: only those that exist for the caller."""
         text = request.sql or ""
-        with self._lock:
-            statement = self._parsed.get(text)
+        statement = self._parsed.get(text)
         if statement is None:
             statement = parse(text)
-            self._keep(self._parsed, text, statement)
+            arguments_of = [argument for call in statement.calls for argument in call.arguments]
+            self._parsed.put(text, statement, len(text) + sum(map(tree_bytes, [statement.tree, *arguments_of])))
         if statement.tables and not self.ad_hoc(caller):
             raise _no_tables(statement.tables[0])
         return statement, [_called(call, registry, caller) for call in statement.calls]
@@ -132,11 +129,10 @@ class Statements:
 
     def _shape(self, statement: Statement, datasets: Sequence[Dataset], tables: Mapping[str, dict[str, str]]) -> Shape:
         key = (statement.text, _digests(datasets), repr(tables))
-        with self._lock:
-            found = self._shapes.get(key)
+        found = self._shapes.get(key)
         if found is None:
             found = shape(statement, datasets, tables, self._types.of)
-            self._keep(self._shapes, key, found)
+            self._shapes.put(key, found, len(statement.text) + tree_bytes(found.tree))
         return found
 
     def _columns(self, table: str, as_of: datetime | None) -> dict[str, str]:
@@ -144,12 +140,6 @@ class Statements:
             return self._planner.columns(table, as_of)
         except ServerError:
             raise InvalidRequest("sql-refused", f"there is no table {table[:80]!r}") from None
-
-    def _keep(self, kept: OrderedDict[object, _Kept], key: object, value: _Kept) -> None:
-        with self._lock:
-            kept[key] = value
-            while len(kept) > _KEPT_MAX:
-                kept.popitem(last=False)
 
 
 def _digests(datasets: Sequence[Dataset]) -> tuple[str, ...]:

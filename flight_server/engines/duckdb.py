@@ -26,6 +26,8 @@ from flight_server.telemetry import metrics
 _EXTENSIONS = ("icu", "httpfs", "avro", "iceberg")
 # Pause between two interrupts of a query that is being cancelled.
 _INTERRUPT_S = 0.02
+# How DuckDB's error of an interrupted query begins where it comes through an Arrow stream.
+_INTERRUPTED = "INTERRUPT Error"
 
 
 class ResultStore(Protocol):
@@ -175,11 +177,7 @@ class DuckDBExecution:
                 if batch is None:
                     return
                 yield batch
-        except duckdb.InterruptException:
-            raise Cancelled("cancelled", "the query was stopped") from None
-        except duckdb.Error as error:
-            raise EngineFailed(f"DuckDB: {_reason(error)}") from error
-        except (pa.ArrowException, OSError) as error:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             # Errors inside a running Arrow stream arrive as Arrow's, DuckDB's text within; most as its IOError.
             if self._cancelled.is_set():
                 raise Cancelled("cancelled", "the query was stopped") from None
@@ -280,5 +278,8 @@ def _quoted(text: str) -> str:
 
 def _reason(error: Exception) -> str:
     """The first line of an engine's message: the rest quotes SQL and files of the server."""
+    # The first thread that fails stops the others, and at times DuckDB tells of one of these: nobody else interrupts.
+    if isinstance(error, duckdb.InterruptException) or str(error).startswith(_INTERRUPTED):
+        return "the query failed, and the reason was lost as its threads stopped each other; ask again to see it"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

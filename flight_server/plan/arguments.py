@@ -6,6 +6,7 @@ The values that come out are what a request in JSON form would have; `datasets/p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
@@ -15,6 +16,11 @@ from flight_server.errors import InvalidRequest, nearest
 from flight_server.model import Dataset, ParamType
 from flight_server.plan.statement import Call, parameter_number
 
+# A moment as SQL writes it: a space for the T, and UTC or an offset, after another space or not, for the Z.
+_MOMENT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]"
+    r"([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?) ?(UTC|Z|[+-][0-9]{2}(?::[0-9]{2})?)?"
+)
 _HOW = "write a constant, ARRAY[…], MAP(ARRAY[…], ARRAY[…]) or ?"
 
 
@@ -100,13 +106,27 @@ def _negated(found: object) -> object:
 
 
 def _cast(found: object, kind: exp.DataType) -> object:
-    """A constant cast to a type: of text, a number where the type is one. What fits is for the contract to say."""
+    """A constant cast to a type: of text, a number where the type is one, and a moment as the contract writes it.
+
+    What fits is for the contract to say.
+    """
+    if isinstance(found, str) and kind.is_type("timestamptz"):
+        return _zoned(found)
     if not isinstance(found, str) or not kind.is_type(*exp.DataType.NUMERIC_TYPES):
         return found
     try:
         return Decimal(found)
     except ArithmeticError:
         raise ValueError(f"casts text to {kind.sql('athena')} that is no number") from None
+
+
+def _zoned(text: str) -> str:
+    """A moment with its time zone in ISO form; what is none is left as it is. Without a zone it is in UTC."""
+    found = _MOMENT.fullmatch(text)
+    if not found:
+        return text
+    zone = found[3] or "Z"
+    return f"{found[1]}T{found[2]}{'Z' if zone == 'UTC' else f'{zone}:00' if len(zone) == 3 else zone}"
 
 
 def _map(node: exp.Map, given: Mapping[int, object]) -> dict[str, object]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -28,14 +26,15 @@ from flight_server.model import (
 )
 from flight_server.plan import allowed, bind, dialect, fitting, policies, pushdown, scan
 from flight_server.plan.dialect import Schemas
+from flight_server.plan.kept import BYTES_MAX, Kept, tree_bytes
 from flight_server.plan.qualify import qualified, sql_schema
 from flight_server.plan.scan import FileSet, PinnedTable, Tables
 
 # Changes with every change of what a fingerprint means, so that no stored result of an older server is served.
 _FINGERPRINT_VERSION = 1
-# Qualified trees kept, one for each dataset and schema; a tree is some tens of kB.
+# Qualified trees kept, one for each dataset and schema; a tree is some tens of kB, and all of them `kept.BYTES_MAX`.
 _TREES_MAX = 500
-# Plans kept for repeated questions; a plan is a few kB, its dataset is shared.
+# Plans kept for repeated questions; a plan is a few kB, its dataset is shared. They have that bound too.
 _PLANS_MAX = 2000
 
 
@@ -48,9 +47,8 @@ class Planner:
         self._tables = tables
         self._cost = cost
         self._today = today
-        self._lock = threading.Lock()
-        self._plans: OrderedDict[object, Plan] = OrderedDict()
-        self._trees: OrderedDict[tuple[str, tuple[tuple[str, int], ...]], exp.Query] = OrderedDict()
+        self._plans: Kept[Plan] = Kept(_PLANS_MAX, BYTES_MAX)
+        self._trees: Kept[exp.Query] = Kept(_TREES_MAX, BYTES_MAX)
 
     def plan(
         self,
@@ -76,15 +74,10 @@ class Planner:
         # Everything that the plan is made from: what is left out here would be served stale, or to the wrong caller.
         guard = policies.guard(in_force, held, caller)
         key = (dataset.digest, tuple(values.items()), engine, bounds, tuple(pins.values()), guard)
-        with self._lock:
-            if key in self._plans:
-                self._plans.move_to_end(key)
-                return self._plans[key]
-        plan = replace(self._made(dataset, values, engine, bounds, pinned, held, caller), guard=guard)
-        with self._lock:
-            self._plans[key] = plan
-            while len(self._plans) > _PLANS_MAX:
-                self._plans.popitem(last=False)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = replace(self._made(dataset, values, engine, bounds, pinned, held, caller), guard=guard)
+            self._plans.put(key, plan, _size(plan))
         return plan
 
     def columns(self, table: str, as_of: datetime | None = None) -> dict[str, str]:
@@ -195,7 +188,7 @@ class Planner:
         return scans
 
     def _estimate(self, scans: Mapping[str, list[FileSet]]) -> Estimate:
-        return scan.estimate(scans, self._cost.usd_per_tb, self._cost.bytes_min)
+        return scan.estimate(scans, self._cost)
 
     def _fits(
         self,
@@ -221,15 +214,17 @@ class Planner:
 
     def _qualified(self, dataset: Dataset, pinned: Mapping[str, PinnedTable]) -> exp.Query:
         key = (dataset.digest, tuple((name, table.pin.schema_id) for name, table in pinned.items()))
-        with self._lock:
-            tree = self._trees.get(key)
+        tree = self._trees.get(key)
         if tree is None:
             tree = qualified(dataset.tree, _schemas(pinned))
-            with self._lock:
-                self._trees[key] = tree
-                while len(self._trees) > _TREES_MAX:
-                    self._trees.popitem(last=False)
+            self._trees.put(key, tree, tree_bytes(tree))
         return tree
+
+
+def _size(plan: Plan) -> int:
+    """About the bytes of a plan: its SQL, values that are at most ten times as long, and the tree of a statement."""
+    texts = len(plan.sql) + len(plan.asked_sql) + 10 * len(plan.bound_sql)
+    return texts + (tree_bytes(plan.dataset.tree) if plan.dataset.unnamed else 0)
 
 
 def _schemas(pinned: Mapping[str, PinnedTable]) -> Schemas:

@@ -72,7 +72,9 @@ def _terms(select: exp.Select, table: exp.Table) -> Iterator[exp.Expr]:
             continue
         # An ON of a LEFT JOIN says nothing about the rows of the left side, which stay whether it holds or not.
         if side == "" or join.this is table:
-            yield from _conjuncts(on)
+            # A term that names a column is used for that column's table only. A constant names none, and says nothing
+            # about a table that a later RIGHT or FULL JOIN adds.
+            yield from (term for term in _conjuncts(on) if not term.find(exp.Boolean))
 
 
 def _conjuncts(node: exp.Expr) -> Iterator[exp.Expr]:

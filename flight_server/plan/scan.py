@@ -20,6 +20,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from sqlglot import exp
 
+from flight_server.config import Cost
 from flight_server.errors import InvalidRequest, NotFound, ServerError
 from flight_server.model import Estimate, TablePin
 from flight_server.plan import pushdown
@@ -185,16 +186,11 @@ def published(table: Table) -> int | None:
     return int(found) if found else None
 
 
-def estimate(scans: Mapping[str, list[FileSet]], usd_per_tb: float, bytes_min: int) -> Estimate:
+def estimate(scans: Mapping[str, list[FileSet]], cost: Cost) -> Estimate:
     """Files, bytes and dollars of all scans together; a table read twice is paid twice, as Athena does."""
     files = sum(len(each.paths) for sets in scans.values() for each in sets)
     size = sum(each.bytes for sets in scans.values() for each in sets)
-    return Estimate(files, size, dollars(size, usd_per_tb, bytes_min))
-
-
-def dollars(scanned_bytes: int, usd_per_tb: float, bytes_min: int) -> float:
-    """Athena's price of one query that scans so much."""
-    return max(scanned_bytes, bytes_min) / 1e12 * usd_per_tb
+    return Estimate(files, size, cost.usd(size))
 
 
 def moment(as_of: str) -> datetime:

@@ -344,6 +344,11 @@ def caller_of(context: flight.ServerCallContext) -> Caller:
     return call.caller
 
 
+def as_text(given: str) -> str:
+    """A client's word as an outcome has it: JSON can write lone surrogates, which no span and no column takes."""
+    return given.encode(errors="replace").decode()
+
+
 def digest(params: Mapping[str, object]) -> str:
     """SHA-256 of parameters as canonical JSON: equal ones have equal digests, and the log has no values."""
     text = json.dumps(params, sort_keys=True, default=str, separators=(",", ":"))

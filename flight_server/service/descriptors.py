@@ -202,6 +202,8 @@ def _from_json(text: str) -> Request:
         absent = key not in found or (key in ("as_of", "engine") and found[key] is None)
         if not absent and not isinstance(found[key], str):
             raise InvalidRequest("bad-request", f'"{key}" must be a string')
+    if any("\ud800" <= sign <= "\udfff" for sign in found.get("sql", "")):
+        raise InvalidRequest("bad-request", '"sql" has a lone surrogate, which is not a character')
     return Request(
         dataset=found.get("dataset", ""),
         params=params,

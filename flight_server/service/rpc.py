@@ -271,7 +271,7 @@ class FlightService(flight.FlightServerBase):
     def _plan(self, context: flight.ServerCallContext, request: Request) -> Plan:
         caller = caller_of(context)
         outcome = _call(context).outcome
-        outcome.dataset, outcome.params = request.dataset[:80] or SQL, _digest(request)
+        outcome.dataset, outcome.params = calls.as_text(request.dataset[:80]) or SQL, _digest(request)
         if request.sql is None:
             # What is wrong with the request is then counted as this dataset's.
             dataset = self._pipeline.describe(request, caller)

@@ -99,6 +99,13 @@ def test_no_statement_names_the_tables_behind_them(clients: dict[str, Client], w
     assert code_of(lambda: clients[who].sql(f"SELECT * FROM {table}")) == "sql-refused"
 
 
+def test_a_name_that_is_no_text_does_not_end_the_answers_to_operators(clients: dict[str, Client]) -> None:
+    dave, oscar = clients["dave"], clients["oscar"]
+    assert code_of(lambda: dave.rows('{"dataset": "\\ud800x"}')) == "unknown-dataset"
+    until(lambda: len(oscar.rows("sys_calls?caller=dave")) == 1)
+    assert [row["dataset"] for row in oscar.rows("sys_calls?caller=dave")] == ["?x"]
+
+
 def test_a_call_that_has_ended_is_there(clients: dict[str, Client]) -> None:
     before = dt.datetime.now(dt.UTC)
     clients["alice"].rows("nav?port_id=2")

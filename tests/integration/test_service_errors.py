@@ -139,6 +139,8 @@ BAD = [
     (DAILY % (b'"AAPL"', b', "ticker": "IBM"'), "bad-request", "the key 'ticker' is given twice"),
     (b'{"dataset": "\\ud800"}', "unknown-dataset", r"'\ud800'"),
     (b'{"dataset": "daily_prices", "params": {"\\udfff": 1}}', "unknown-parameter", r"'\udfff'"),
+    (b'{"sql": "SELECT \'\\ud800\' AS x"}', "bad-request", '"sql" has a lone surrogate, which is not a character'),
+    (b'{"sql": "SELECT ? AS x", "params": {"1": "\\ud800"}}', "bad-parameter", "has a lone surrogate"),
     (b'{"dataset": null}', "bad-request", "must be a string"),
     (b'{"sql": "SELECT 1; SELECT 2"}', "sql-refused", "one SELECT is run at a time"),
     (b'{"sql": "SELECT ?"}', "missing-parameter", "parameter 1 of 1 (?) has no value"),

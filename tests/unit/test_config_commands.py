@@ -106,6 +106,23 @@ def test_no_secret_is_shown(capsys: pytest.CaptureFixture[str], file: Path, monk
     assert found["auth.jwt_keys"][0] == "https://login.example/keys?***"
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"postgresql+psycopg://athena:{PLANTED}/{PLANTED}@db.example/catalog",
+        f"postgresql://athena:{PLANTED}@{PLANTED}@db.example/catalog",
+        f"postgresql://athena:a?{PLANTED} #{PLANTED}@db.example/catalog",
+        f"postgresql://db.example/catalog?password={PLANTED} {PLANTED}",
+        f"postgresql://athena:x@db.example/catalog?options=a b {PLANTED}",
+    ],
+)
+def test_no_password_of_any_signs_is_shown(capsys: pytest.CaptureFixture[str], file: Path, address: str) -> None:
+    file.write_text(f'[catalog]\nuri = "{address}"\n')
+    assert PLANTED not in repr(shown(capsys, "--config", str(file)))
+    assert PLANTED not in repr(config.load(file))
+    assert PLANTED not in repr(config.without_secrets({"a": ("plain", [address])}))
+
+
 def test_good_settings_are_good(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     assert checked(capsys, "--config", str(file)) == (0, ["the settings are good"])
 

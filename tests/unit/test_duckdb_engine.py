@@ -15,6 +15,7 @@ from flight_server.errors import Cancelled, EngineFailed
 from tests.fix_engine import Run, rows
 
 HEAVY = "SELECT COUNT(*) FROM range(1000000) AS a (x), range(1000000) AS b (y) WHERE (x * y) % 7 = 3"
+LOST = "DuckDB: the query failed, and the reason was lost as its threads stopped each other; ask again to see it"
 
 REFUSED = [
     "SELECT * FROM read_csv('/etc/passwd')",
@@ -71,8 +72,29 @@ def test_batches_come_before_the_query_has_ended(engine: DuckDBEngine) -> None:
 
 def test_an_error_in_the_middle_gives_the_engines_reason(engine: DuckDBEngine) -> None:
     sql = "SELECT CAST(IF(x = 3000000, 'x', '1') AS INTEGER) AS n FROM range(4000000) AS t (x)"
-    with pytest.raises(EngineFailed, match=r"DuckDB: .*Could not convert string 'x' to INT32"):
-        rows(engine, sql)
+    said = set()
+    # Now and then DuckDB loses the reason, in two of a hundred on a quiet machine: not in all of so many.
+    for _ in range(20):
+        with pytest.raises(EngineFailed, match=r"DuckDB: ") as raised:
+            rows(engine, sql)
+        said.add("Could not convert string 'x' to INT32" in str(raised.value) or str(raised.value))
+        if True in said:
+            break
+    assert True in said
+    assert said - {True} <= {f"[engine-failed] {LOST}"}
+
+
+def test_an_interrupt_that_is_not_ours_is_a_failure_and_no_cancellation(engine: DuckDBEngine) -> None:
+    cursor = engine._connection.cursor()
+    execution = DuckDBExecution(cursor, HEAVY, 1000)
+    ended: list[BaseException] = []
+    thread = threading.Thread(target=lambda: drain(execution, ended))
+    thread.start()
+    while thread.is_alive():
+        cursor.interrupt()
+        thread.join(0.01)
+    execution.close()
+    assert list(map(str, ended)) == [f"[engine-failed] {LOST}"]
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.001, 0.005, 0.02, 0.1])
@@ -94,7 +116,7 @@ def test_a_query_is_stopped_at_any_moment(engine: DuckDBEngine, delay_s: float) 
 def drain(execution: DuckDBExecution, ended: list[BaseException]) -> None:
     try:
         list(execution.batches())
-    except Cancelled as error:
+    except (Cancelled, EngineFailed) as error:
         ended.append(error)
 
 

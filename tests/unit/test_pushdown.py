@@ -68,7 +68,7 @@ def terms(*aliases: str) -> st.SearchStrategy[str]:
         column = f"{draw(st.sampled_from(aliases))}.{name}"
         low, high = draw(LITERALS[name]), draw(LITERALS[name])
         operator = draw(st.sampled_from(["=", "<>", "<", "<=", ">", ">="]))
-        form = draw(st.sampled_from(["{c} {o} {l}"] * 4 + ["{l} {o} {c}", *FORMS]))
+        form = draw(st.sampled_from(["{c} {o} {l}"] * 4 + ["{l} {o} {c}", *FORMS, *CONSTANTS]))
         return form.format(c=column, o=operator, l=low, h=high, other=f"{draw(st.sampled_from(aliases))}.{name}")
 
     return st.recursive(
@@ -97,6 +97,7 @@ FORMS = [
     "CASE WHEN {c} {o} {l} THEN TRUE ELSE {c} IS NULL END",
     "{l} BETWEEN {c} AND {other}",
 ]
+CONSTANTS = ["FALSE", "TRUE"]
 JOINS = ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]
 
 
@@ -108,9 +109,10 @@ def test_no_row_of_a_skipped_file_matches(two_tables: TwoTables, where: str) -> 
 
 
 def plain_terms(*aliases: str) -> st.SearchStrategy[str]:
-    """Predicates that can be pushed, one in three of which lets most rows pass."""
+    """Predicates that can be pushed, one in three of which lets most rows pass; now and then a constant."""
     comparisons = ["k > 0", "k <= -1", "k BETWEEN 0 AND 9", "k > -100", "k IN (1, 5)", "k = 2"]
-    return st.tuples(st.sampled_from(aliases), st.sampled_from(comparisons)).map(".".join)
+    comparison = st.tuples(st.sampled_from(aliases), st.sampled_from(comparisons)).map(".".join)
+    return st.one_of(comparison, comparison, st.sampled_from(CONSTANTS))
 
 
 @settings(max_examples=70)
@@ -119,6 +121,12 @@ def plain_terms(*aliases: str) -> st.SearchStrategy[str]:
     on=st.tuples(plain_terms("a", "b"), plain_terms("a", "b", "c") | terms("a", "b", "c")),
     where=st.just("TRUE") | plain_terms("a", "b", "c") | terms("a", "b", "c"),
 )
+@example(joins=("JOIN", "RIGHT JOIN"), on=("FALSE", "c.k > 0"), where="TRUE")
+@example(joins=("JOIN", "FULL JOIN"), on=("(a.k = 2 AND FALSE OR b.k = 2 AND FALSE)", "c.k > 0"), where="TRUE")
+@example(joins=("JOIN", "RIGHT JOIN"), on=("a.k > 0", "c.k > 0"), where="TRUE")
+@example(joins=("JOIN", "FULL JOIN"), on=("b.k = 2", "b.k > 0"), where="TRUE")
+@example(joins=("RIGHT JOIN", "JOIN"), on=("b.k > 0", "a.k = 2"), where="TRUE")
+@example(joins=("FULL JOIN", "JOIN"), on=("b.k > 0", "FALSE"), where="TRUE")
 def test_joins_keep_every_row_that_they_need(
     two_tables: TwoTables, joins: tuple[str, str], on: tuple[str, str], where: str
 ) -> None:
@@ -161,12 +169,20 @@ SKIPS = [
     "SELECT u.k FROM d.u AS u FULL JOIN d.t AS t ON t.k = u.k WHERE u.k > 2",
     "WITH w AS (SELECT u.k FROM d.u AS u WHERE u.k > 2) SELECT w.k FROM w",
     "SELECT u.k FROM d.u AS u WHERE u.n >= 0 AND u.k < CAST('-2' AS BIGINT)",
+    "SELECT u.k FROM d.u AS u WHERE FALSE",
+    "SELECT u.k FROM d.u AS u WHERE u.k > 2 OR FALSE",
+    # An inner ON limits the rows of its own sides, whatever is joined to them afterwards.
+    "SELECT t.k FROM d.u AS u JOIN d.u AS v ON u.k = v.k AND u.k > 2 RIGHT JOIN d.t AS t ON t.k = v.k",
+    "SELECT t.k FROM d.u AS u JOIN d.u AS v ON u.k = v.k AND v.k > 2 FULL JOIN d.t AS t ON t.k = v.k",
 ]
 WHOLE = [
     # An ON of a LEFT JOIN does not limit the rows of the left side, nor one of a RIGHT JOIN the right's.
     "SELECT u.k FROM d.u AS u LEFT JOIN d.t AS t ON t.k = u.k AND u.k > 2",
     "SELECT t.k FROM d.t AS t RIGHT JOIN d.u AS u ON t.k = u.k AND u.k > 2",
     "SELECT t.k FROM d.t AS t FULL JOIN d.u AS u ON t.k = u.k AND u.k > 2 AND t.day > DATE '2024-03-01'",
+    # Nor does a constant ON limit the rows of a table that an outer join adds.
+    "SELECT w.k FROM d.u AS u JOIN d.u AS v ON TRUE RIGHT JOIN d.t AS w ON w.k = u.k",
+    "SELECT u.k FROM d.u AS u LEFT JOIN d.t AS t ON FALSE OR t.k = u.k",
     "SELECT u.k FROM d.u AS u WHERE u.k > 2 OR u.s = u.s",
     "SELECT u.k FROM d.u AS u WHERE NOT u.k > 2",
     "SELECT u.k FROM d.u AS u WHERE COALESCE(u.k, 0) > 2",
@@ -194,6 +210,14 @@ def test_what_cannot_be_pushed_soundly_skips_nothing(two_tables: TwoTables, sql:
     whole, kept, skipped = kept_rows(two_tables, sql)
     assert skipped == 0
     assert kept == whole
+
+
+@pytest.mark.parametrize("side", ["RIGHT", "FULL"])
+@pytest.mark.parametrize("on", ["FALSE", "a.k > 2 AND FALSE", "(a.k > 2 AND FALSE) OR (b.k > 2 AND FALSE)"])
+def test_a_join_that_is_never_true_leaves_the_files_of_a_table_joined_from_outside(side: str, on: str) -> None:
+    sql = f"SELECT c.k FROM d.u AS a JOIN d.u AS b ON {on} {side} JOIN d.t AS c ON a.k = c.k"
+    scans = {node.alias: node for node in allowed.tables(qualified(tree(sql), PLAIN_SCHEMAS))}
+    assert str(pushdown.row_filter(scans["c"], SCHEMA)) == "AlwaysTrue()"
 
 
 @pytest.mark.parametrize(

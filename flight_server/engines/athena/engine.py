@@ -77,7 +77,7 @@ class AthenaEngine:
                     stop(self._api, query_id)
                     raise
             if status.state == "SUCCEEDED":
-                return ExecutionStats(query_id, status.scanned_bytes, self._usd(status.scanned_bytes))
+                return ExecutionStats(query_id, status.scanned_bytes, self._cost.usd(status.scanned_bytes))
             if not status.retryable or left == 1:
                 raise EngineFailed(f"Athena query {query_id}: {one_line(status.reason) or status.state}")
             log.warning("athena_retry", query_id=query_id, reason=one_line(status.reason))
@@ -86,9 +86,6 @@ class AthenaEngine:
     def has_ended(self, query_id: str) -> bool:
         """Whether a query is known to have ended. Raises Unavailable, EngineFailed."""
         return all(status.ended for status in self._api.statuses([query_id]))
-
-    def _usd(self, scanned_bytes: int) -> float:
-        return max(scanned_bytes, self._cost.bytes_min) / 1e12 * self._cost.usd_per_tb
 
     @property
     def running(self) -> int:
@@ -210,7 +207,7 @@ class AthenaExecution:
             return shared.result(self._cancelled)
         finally:
             scanned = shared.scanned_bytes if self._engine.pays(shared, self) else None
-            usd = 0.0 if scanned is None else max(scanned, self._cost.bytes_min) / 1e12 * self._cost.usd_per_tb
+            usd = 0.0 if scanned is None else self._cost.usd(scanned)
             self._stats = ExecutionStats(shared.query_id, scanned or 0, usd)
             self._leave()
 

@@ -1,0 +1,59 @@
+"""Constants of dataset calls in SQL, as the values that a request in JSON form would have."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+import sqlglot
+
+from flight_server.datasets.params import parse_json
+from flight_server.model import ParamType
+from flight_server.plan import arguments
+
+NOON = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
+
+
+def moment(sql: str, kind: str) -> object:
+    return parse_json(ParamType(kind), arguments.value(sqlglot.parse_one(sql, read="athena"), {}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-02-29 12:30:00 UTC",
+        "2024-02-29 12:30 UTC",
+        "2024-02-29 12:30:00.000000 UTC",
+        "2024-02-29 12:30:00Z",
+        "2024-02-29T12:30:00Z",
+        "2024-02-29 14:30:00 +02:00",
+        "2024-02-29 14:30:00+02:00",
+        "2024-02-29 14:30:00+02",
+        "2024-02-29 07:00:00 -05:30",
+    ],
+)
+def test_a_moment_is_taken_as_sql_writes_it(text: str) -> None:
+    assert moment(f"TIMESTAMP '{text}'", "timestamptz") == NOON
+    assert moment(f"CAST('{text}' AS TIMESTAMP WITH TIME ZONE)", "timestamptz") == NOON
+    assert moment(f"CAST('{text}' AS TIMESTAMP(6) WITH TIME ZONE)", "timestamptz") == NOON
+
+
+def test_without_a_zone_it_is_utc_where_the_type_has_one() -> None:
+    assert moment("CAST('2024-02-29 12:30:00' AS TIMESTAMP WITH TIME ZONE)", "timestamptz") == NOON
+    assert moment("TIMESTAMP '2024-02-29 12:30:00'", "timestamp") == NOON.replace(tzinfo=None)
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("TIMESTAMP '2024-02-29 12:30:00 UTC'", "timestamp"),
+        ("TIMESTAMP '2024-02-29 12:30:00'", "timestamptz"),
+        ("TIMESTAMP '2024-02-30 12:30:00 UTC'", "timestamptz"),
+        ("TIMESTAMP '2024-02-29 12:30:00.1234567 UTC'", "timestamptz"),
+        ("TIMESTAMP '2024-02-29 12:30:00 Europe/Berlin'", "timestamptz"),
+        ("CAST('noon' AS TIMESTAMP WITH TIME ZONE)", "timestamptz"),
+    ],
+)
+def test_what_the_contract_cannot_hold_is_refused(sql: str, kind: str) -> None:
+    with pytest.raises(ValueError, match=r"time zone|is not a (moment|timestamp)"):
+        moment(sql, kind)
