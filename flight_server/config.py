@@ -288,6 +288,9 @@ class Submitted(_Section):
     """Queries that run without anybody waiting for them, and their results."""
 
     queries_max: int = Field(200, ge=1, description="Submitted queries kept at once; past it `busy`.")
+    queries_per_caller: int = Field(
+        100, ge=1, description="Those of one caller, so that half of them are there for the others."
+    )
     running_max: int = Field(2, ge=1, description="Submitted queries that run at once; people who wait go before them.")
     bytes_max: int = Field(
         10_000_000_000,

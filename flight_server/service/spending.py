@@ -84,7 +84,7 @@ class Spending:
                 if spent + usd > limit:
                     raise _denied(caller, spent, limit, usd, today)
                 self._sums.execute(_ADD, (today.isoformat(), caller.name, usd))
-        # Also where nothing is expected to be paid: a stored result can be gone when it is read, and the query then runs.
+        # Also where nothing is to be paid: a stored result can be gone when it is read, and then the query runs.
         return Charge(lambda more: self._add(today.isoformat(), caller, more), usd)
 
     def close(self) -> None:
