@@ -59,6 +59,7 @@ def _rpc(
             if call.caller is None:
                 # No header said it, so the client's certificate does; only here is its name known.
                 call.identified(self.authentication.certificate(context.peer_identity().decode(errors="replace")))
+                self.calls.named(call)
             call.peer = context.peer()
             self.calls.enter(call, stream=any(isinstance(each, flight.Ticket) and self._runs(each) for each in args))
             with traces.current(call.span):
@@ -111,8 +112,9 @@ class FlightService(flight.FlightServerBase):
 
     def shutdown(self) -> None:
         """Stop listening, and wait for the calls that gRPC is not done with."""
-        self._watch.close()
+        self._watch.end()
         super().shutdown()
+        self._watch.close()
         self.spending.close()
 
     @_rpc
