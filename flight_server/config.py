@@ -265,7 +265,8 @@ class Limits(_Section):
     statements_per_min: float = Field(
         600.0,
         gt=0,
-        description="SQL statements of one caller that run: enough for people and dashboards, not for a loop that ran away.",
+        description="SQL statements of one caller that run: enough for people and dashboards, "
+        "not for a loop that ran away.",
     )
     statements_burst: int = Field(100, ge=1, description="Those at once: a few dashboards open with as many.")
     timeout_s: float = Field(300.0, gt=0, description="Engine time of one query, unless its dataset says less.")
