@@ -227,7 +227,7 @@ class Limits(_Section):
     """Bounds that hold for every request, whatever its dataset says."""
 
     request_bytes_max: int = Field(
-        65_536, ge=1024, description="Longest ticket, descriptor or action body: a map of 1,000 weights fits."
+        65_536, ge=1024, description="Longest ticket, descriptor, action body or row of parameters; 1,000 weights fit."
     )
     calls_max: int = Field(
         16, ge=1, description="Calls at once, streams not among them: milliseconds of one core, or a catalog's answer."
@@ -258,6 +258,9 @@ class Limits(_Section):
     )
     stream_life_s: float = Field(
         14_400.0, gt=0, description="Longest stream, however slowly it is read; a night's export takes less."
+    )
+    upload_s: float = Field(
+        30.0, gt=0, description="How long a client may take to send parameters; past it its connection is cut."
     )
     unread_max: int = Field(
         32, ge=0, description="Ended streams that nobody reads; each holds a thread. Past it connections are cut."
@@ -295,6 +298,9 @@ class Submitted(_Section):
     """Queries that run without anybody waiting for them, and their results."""
 
     queries_max: int = Field(200, ge=1, description="Submitted queries kept at once; past it `busy`.")
+    queries_per_caller: int = Field(
+        100, ge=1, description="Those of one caller, so that half of them are there for the others."
+    )
     running_max: int = Field(2, ge=1, description="Submitted queries that run at once; people who wait go before them.")
     bytes_max: int = Field(
         10_000_000_000,

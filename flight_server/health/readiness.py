@@ -25,10 +25,6 @@ class Readiness:
         self._found: Mapping[str, str] = {}
         self._until = 0.0
 
-    @property
-    def draining(self) -> bool:
-        return self._draining()
-
     def outcomes(self) -> dict[str, str]:
         """What each check says: `ok`, or the code of its error. Blocks as long as the slowest dependency does.
 

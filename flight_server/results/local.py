@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,7 +31,10 @@ _RESULTS_MAX = 10_000
 
 
 class LocalStore:
-    """Keeps what fits in `bytes_max` bytes of disk. Thread-safe."""
+    """Keeps what fits in `bytes_max` bytes of disk, what is being written included. Thread-safe.
+
+    More than that are only the last batches of what finds no room: they are counted once their size is known.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -39,15 +42,16 @@ class LocalStore:
         # With the bytes on disk of each, which are fewer than those sent.
         self._results: OrderedDict[str, tuple[StoredResult, int]] = OrderedDict()
         self._folder: Path | None = None
-        self._used = 0
+        self._kept = 0
+        self._writing = 0
         self._made = 0
         self._closed = False
-        metrics.LOCAL_BYTES.set_function(lambda: self._used)
+        metrics.LOCAL_BYTES.set_function(lambda: self.used)
 
     @property
     def used(self) -> int:
-        """Bytes on disk of complete results."""
-        return self._used
+        """Bytes on disk, of complete results and of those that are being written."""
+        return self._kept + self._writing
 
     def find(self, fingerprint: str, max_age_s: float | None = None) -> StoredResult | None:
         """The complete result of a fingerprint, unless it is older than `max_age_s`."""
@@ -107,7 +111,7 @@ class LocalStore:
         with self._lock:
             self._closed = True
             self._results.clear()
-            self._used = 0
+            self._kept = self._writing = 0
             folder, self._folder = self._folder, None
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -115,18 +119,29 @@ class LocalStore:
     def _copy(self, schema: pa.Schema) -> _Copy:
         with self._lock:
             if self._closed:
-                return _Copy(None, schema, 0)
+                return _Copy(None, schema, 0, self._grow)
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="athena-flight-results-"))
             self._made += 1
-            return _Copy(self._folder / f"{self._made}.arrow", schema, self._bytes_max // _SHARE)
+            return _Copy(self._folder / f"{self._made}.arrow", schema, self._bytes_max // _SHARE, self._grow)
+
+    def _grow(self, count: int) -> bool:
+        """Count `count` bytes more of a copy, or fewer, and make room. False where the others leave none."""
+        with self._lock:
+            if self._closed:
+                return False
+            if count > 0 and self._writing + count > self._bytes_max:
+                return False
+            self._writing += count
+            self._make_room()
+            return True
 
     def _end(self, fingerprint: str, copy: _Copy, *, complete: bool) -> None:
         path = copy.close()
         if path is None:
             return
         if not complete:
-            path.unlink(missing_ok=True)
+            copy.give_up()
             return
         part = Part(str(path), copy.rows, copy.bytes)
         self._add(StoredResult(fingerprint, "", (part,), 0, time.time()), copy.disk_bytes)
@@ -139,24 +154,32 @@ class LocalStore:
             if stored.fingerprint in self._results:
                 self._drop(stored.fingerprint)
             self._results[stored.fingerprint] = stored, disk_bytes
-            self._used += disk_bytes
-            while self._used > self._bytes_max or len(self._results) > _RESULTS_MAX:
-                self._drop(next(iter(self._results)))
+            self._kept += disk_bytes
+            self._writing -= disk_bytes
+            self._make_room()
+
+    def _make_room(self) -> None:
+        while self._results and (self.used > self._bytes_max or len(self._results) > _RESULTS_MAX):
+            self._drop(next(iter(self._results)))
 
     def _drop(self, fingerprint: str) -> None:
         stored, disk_bytes = self._results.pop(fingerprint)
-        self._used -= disk_bytes
+        self._kept -= disk_bytes
         for part in stored.parts:
             Path(part.path).unlink(missing_ok=True)
 
 
 class _Copy:
-    """A result on its way to disk. One that is too large or cannot be written is given up, and `write` does nothing."""
+    """A result on its way to disk. One that is too large or cannot be written is given up, and `write` does nothing.
 
-    def __init__(self, path: Path | None, schema: pa.Schema, disk_bytes_max: int) -> None:
+    `grow` counts bytes more, or fewer, and says whether there is room for them.
+    """
+
+    def __init__(self, path: Path | None, schema: pa.Schema, disk_bytes_max: int, grow: Callable[[int], bool]) -> None:
         self._path = path
         self._schema = schema
         self._disk_bytes_max = disk_bytes_max
+        self._grow = grow
         self._open: tuple[pa.NativeFile, pa.ipc.RecordBatchStreamWriter] | None = None
         self.rows = 0
         self.bytes = 0
@@ -170,12 +193,10 @@ class _Copy:
             writer.write_batch(batch)
             self.rows += batch.num_rows
             self.bytes += batch.nbytes
-            self.disk_bytes = sink.tell()
+            self._count(sink.tell())
         except (OSError, pa.ArrowException) as error:
             log.warning("result_not_kept", reason=str(error)[:200])
-            self._give_up()
-        if self.disk_bytes > self._disk_bytes_max:
-            self._give_up()
+            self.give_up()
 
     def close(self) -> Path | None:
         """The finished file; None when there is none to keep."""
@@ -183,14 +204,22 @@ class _Copy:
             if self._open is not None:
                 sink, writer = self._open
                 writer.close()
-                self.disk_bytes = sink.tell()
+                size = sink.tell()
                 sink.close()
+                self._count(size)
         except (OSError, pa.ArrowException) as error:
             log.warning("result_not_kept", reason=str(error)[:200])
-            self._give_up()
+            self.give_up()
         return self._path
 
-    def _give_up(self) -> None:
+    def _count(self, disk_bytes: int) -> None:
+        if disk_bytes > self._disk_bytes_max or not self._grow(disk_bytes - self.disk_bytes):
+            self.give_up()
+        else:
+            self.disk_bytes = disk_bytes
+
+    def give_up(self) -> None:
+        """Remove what is written, and give its bytes back."""
         opened, self._open = self._open, None
         path, self._path = self._path, None
         with suppress(OSError):
@@ -198,6 +227,8 @@ class _Copy:
                 opened[0].close()
         if path is not None:
             path.unlink(missing_ok=True)
+        self._grow(-self.disk_bytes)
+        self.disk_bytes = 0
 
 
 def _opened(path: Path, schema: pa.Schema) -> tuple[pa.NativeFile, pa.ipc.RecordBatchStreamWriter]:

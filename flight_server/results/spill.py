@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -83,8 +84,13 @@ class SpillFile:
             yield from reader
 
     def delete(self) -> None:
-        if not self._sink.closed:
-            self.finish()
-        self._path.unlink(missing_ok=True)
+        """Remove the file, whatever state it is in. Raises nothing: what cannot be removed goes with the folder."""
+        for close in (self._writer.close, self._sink.close, self._unlink):
+            # On a full disk even the end of the stream cannot be written.
+            with suppress(OSError, pa.ArrowException):
+                close()
         self._spill.grow(-self._counted)
         self._counted = 0
+
+    def _unlink(self) -> None:
+        self._path.unlink(missing_ok=True)

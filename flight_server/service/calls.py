@@ -74,9 +74,12 @@ class Calls:
         self.streams = Places("streams", limits.streams_max, limits.streams_per_caller, *queue)
         # gRPC gives each a thread before anything of it has come; as few as streams, and none waits.
         self.uploads = Places("uploads", limits.streams_max, limits.streams_per_caller, 0, 0.0)
+        # The share of a caller whom only a certificate names, of those places.
+        self._certified = Places("uploads", limits.streams_max, limits.streams_per_caller, 0, 0.0)
         self._lock = threading.Lock()
         self._present: set[Call] = set()
         self._running: set[Call] = set()
+        self._uploading: set[Call] = set()
         self._draining = threading.Event()
 
     def begin(self, call: Call) -> None:
@@ -87,6 +90,13 @@ class Calls:
         if call.outcome.method in _UPLOADS:
             name = call.caller.name if call.caller else ""
             call.on_end(self.uploads.take(name, bounded=call.named and bool(name)))
+            with self._lock:
+                self._uploading.add(call)
+
+    def named(self, call: Call) -> None:
+        """Count an upload as its caller's, whom the certificate has named by now. Raises Unavailable (busy)."""
+        if call.outcome.method in _UPLOADS and call.caller is not None:
+            call.on_end(self._certified.take(call.caller.name, bounded=call.named))
 
     def enter(self, call: Call, *, stream: bool = False) -> None:
         """Take a place, waiting a little for one. Raises Unavailable (busy, draining)."""
@@ -114,6 +124,7 @@ class Calls:
         """gRPC is done with the call."""
         with self._lock:
             self._present.discard(call)
+            self._uploading.discard(call)
 
     def cancel(self, ticket: bytes, caller: Caller) -> int:
         """Stop the caller's running streams of a ticket, and say how many there were."""
@@ -137,6 +148,11 @@ class Calls:
         with self._lock:
             return list(self._present)
 
+    def uploading(self) -> list[Call]:
+        """Uploads that gRPC is not done with, those of which nothing has come included."""
+        with self._lock:
+            return list(self._uploading)
+
     @property
     def count(self) -> int:
         """Calls that hold a place now."""
@@ -150,16 +166,18 @@ class Calls:
     def drain(self, grace_s: float) -> None:
         """Refuse new calls, wait up to `grace_s` for the running ones, then tell those that are left to stop.
 
-        Those that cannot hear it, as their clients do not read, lose their connections.
+        Those that cannot hear it, as their clients do not read, and those that do not end lose their connections.
+        What keeps gRPC from ending after that is the watch's business.
         """
         self._draining.set()
-        for places in (self.short, self.streams, self.uploads):
+        for places in (self.short, self.streams, self.uploads, self._certified):
             places.close()
         self._wait(grace_s)
         for call in self.running():
             call.stop.set()
         self._wait(_STOP_S)
-        connections.close(self.port, {call.address for call in self.present() if call.unread and call.address})
+        left = [*self.running(), *(call for call in self.present() if call.unread)]
+        connections.close(self.port, {call.address for call in left if call.address})
 
     def _wait(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -232,7 +250,7 @@ class Call(flight.ServerMiddleware):
         return connections.peer(self.peer)
 
     def expire(self, idle_s: float) -> bool:
-        """End a call that has not been read for `idle_s`, but for gRPC's part. Whether that was so."""
+        """Declare a call over that has not been read for `idle_s`; `release` it then. Whether that was so."""
         with self._lock:
             since = self._unread_since
             if self._over or since is None or time.monotonic() - since < idle_s:
@@ -240,8 +258,11 @@ class Call(flight.ServerMiddleware):
             self._over = True
             if self.outcome.code != "ok":
                 self.outcome.code = "timeout"
-        self._finish(None)
         return True
+
+    def release(self) -> None:
+        """Free what an expired call holds, but for gRPC's part. Blocks until its engine has let go."""
+        self._finish(None)
 
     def call_completed(self, exception: BaseException | None) -> None:
         self.calls.gone(self)

@@ -38,7 +38,7 @@ def close(port: int, peers: Collection[Peer]) -> int:
     return sum(_end(connection) for found, connection in _connections(port) if found in peers) if peers else 0
 
 
-def trim(port: int, most: int, keep: Collection[Peer]) -> int:
+def trim(port: int, most: int, keep: Collection[Peer | None]) -> int:
     """End connections to `port` beyond `most`, oldest first and none of `keep`; say how many those were."""
     found = [each for each, _ in _connections(port)]
     spare = [each for each in found if each not in keep]

@@ -59,6 +59,7 @@ def _rpc(
             if call.caller is None:
                 # No header said it, so the client's certificate does; only here is its name known.
                 call.identified(self.authentication.certificate(context.peer_identity().decode(errors="replace")))
+                self.calls.named(call)
             call.peer = context.peer()
             self.calls.enter(call, stream=any(isinstance(each, flight.Ticket) and self._runs(each) for each in args))
             with traces.current(call.span):
@@ -111,8 +112,9 @@ class FlightService(flight.FlightServerBase):
 
     def shutdown(self) -> None:
         """Stop listening, and wait for the calls that gRPC is not done with."""
-        self._watch.close()
+        self._watch.end()
         super().shutdown()
+        self._watch.close()
         self.spending.close()
 
     @_rpc
@@ -150,12 +152,14 @@ class FlightService(flight.FlightServerBase):
             table = self._sql.table(asked, caller_of(context))
             call.outcome.code = "ok"
             return flight.GeneratorStream(table.schema, self._sent(call, iter([table])))
-        answer = self._answer(context, descriptors.decode_ticket(asked, self._tickets, self._body_max))
+        request = descriptors.decode_ticket(asked, self._tickets, self._body_max)
+        answer = self._answer(context, request)
         # Run last: after the engine has ended, its figures are known, whatever the end was.
         call.on_end(lambda: _account(call.outcome, answer))
         call.on_end(answer.execution.close)
-        charge = self.spending.reserve(caller_of(context), answer.plan)
-        call.on_end(lambda: charge.settle(answer.execution.stats))
+        if request.submission is None:
+            charge = self.spending.reserve(caller_of(context), answer.plan)
+            call.on_end(lambda: charge.settle(answer.execution.stats))
         call.on_end(self._records.running(vars(call.outcome)))
         call.ticket, call.cancel = asked, answer.execution.cancel
         return flight.GeneratorStream(
@@ -177,7 +181,7 @@ class FlightService(flight.FlightServerBase):
             request = descriptors.decode(body, self._body_max)
             plan, caller = self._plan(context, request), caller_of(context)
             self._count(context, plan)
-            query = self.submissions.submit(plan, caller)
+            query = self.submissions.submit(plan, caller, named=_call(context).named)
             found = {"id": query.id, "state": query.state}
         elif action.type in ("status", "result", "cancel"):
             return iter([flight.Result(self._submitted(context, action.type, body))])

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from flight_server.config import Budget
-from flight_server.errors import ConfigError, Denied
+from flight_server.errors import ConfigError, Denied, ServerError, Unavailable
 from flight_server.model import Caller, ExecutionStats, Plan
 
 # How long to wait for another replica on this machine that writes to the same file: its writes take milliseconds.
@@ -34,8 +34,9 @@ class Charge:
 
     def settle(self, stats: ExecutionStats) -> None:
         """Charge what the query cost instead. What a stopped one had scanned is billed, but not known: no change."""
-        if not self.settled and not stats.stopped:
-            self.add(stats.usd - self.usd)
+        more = stats.usd - self.usd
+        if not self.settled and not stats.stopped and more:
+            self.add(more)
         self.settled = True
 
 
@@ -64,26 +65,26 @@ class Spending:
 
     def spent(self, caller: Caller) -> float:
         """Dollars charged today, estimates of running queries included."""
-        with self._lock:
+        with self._lock, _told():
             return self._sum(self._today().isoformat(), caller)
 
     def reserve(self, caller: Caller, plan: Plan) -> Charge:
-        """Charge what the plan is estimated to cost. Raises Denied (budget-spent) where that does not fit any more."""
+        """Charge what the plan is estimated to cost. Raises Denied (budget-spent) where that does not fit any more.
+
+        Blocks while another process writes to the file. Raises Unavailable (busy) where it does not come to an end.
+        """
         usd, limit = price(plan), self.limit(caller)
-        if limit is None or not usd:
+        if limit is None:
             return Charge(lambda _: None, usd)
         today = self._today()
-        with self._lock, closing(self._sums.cursor()) as sums:
-            # Read and write as one, for other processes too.
-            sums.execute("BEGIN IMMEDIATE")
-            try:
-                sums.execute("DELETE FROM spent WHERE day < ?", (today.isoformat(),))
+        if usd:
+            with self._writing():
+                self._sums.execute("DELETE FROM spent WHERE day < ?", (today.isoformat(),))
                 spent = self._sum(today.isoformat(), caller)
                 if spent + usd > limit:
                     raise _denied(caller, spent, limit, usd, today)
-                sums.execute(_ADD, (today.isoformat(), caller.name, usd))
-            finally:
-                sums.execute("COMMIT")
+                self._sums.execute(_ADD, (today.isoformat(), caller.name, usd))
+        # Also where nothing is to be paid: a stored result can be gone when it is read, and then the query runs.
         return Charge(lambda more: self._add(today.isoformat(), caller, more), usd)
 
     def close(self) -> None:
@@ -91,8 +92,16 @@ class Spending:
             self._sums.close()
 
     def _add(self, day: str, caller: Caller, usd: float) -> None:
-        with self._lock:
+        with self._writing():
             self._sums.execute(_ADD, (day, caller.name, usd))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Read and write as one, for other processes too: all of it is done, or nothing."""
+        # The connection commits or rolls back at the end of its `with`.
+        with self._lock, _told(), self._sums:
+            self._sums.execute("BEGIN IMMEDIATE")
+            yield
 
     def _sum(self, day: str, caller: Caller) -> float:
         found = self._sums.execute("SELECT usd FROM spent WHERE day = ? AND caller = ?", (day, caller.name)).fetchone()
@@ -102,6 +111,16 @@ class Spending:
 def price(plan: Plan) -> float:
     """Dollars that running the plan now is estimated to cost."""
     return plan.estimate.usd if plan.engine == "athena" and plan.cache != "hit" else 0.0
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            raise Unavailable("busy", "what was spent is being written by another server; try again") from error
+        raise ServerError("internal", f"what was spent cannot be read or written: {error}") from error
 
 
 def _denied(caller: Caller, spent: float, limit: float, usd: float, today: date) -> Denied:

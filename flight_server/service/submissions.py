@@ -7,10 +7,12 @@ The table of queries is this server's own, too: `status` goes to where `submit` 
 
 from __future__ import annotations
 
+import functools
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -89,7 +91,10 @@ class Submission:
 
 
 class Submissions:
-    """All submitted queries of this server: a bounded table, a few runners, one folder. Thread-safe."""
+    """All submitted queries of this server: a bounded table, a few runners, one folder. Thread-safe.
+
+    Callers take turns at the runners, and the queries of one caller go in the order in which they came.
+    """
 
     def __init__(self, pipeline: Pipeline, settings: Submitted, spending: Spending, records: Records) -> None:
         self._records = records
@@ -99,32 +104,57 @@ class Submissions:
         self._spill = Spill(settings.bytes_max)
         self._lock = threading.Lock()
         self._table: dict[str, Submission] = {}
+        # What waits for a runner, by caller, in the order of the next turns; who waits for nothing has no entry.
+        self._waiting: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()
         self._runners = ThreadPoolExecutor(settings.running_max, thread_name_prefix="submitted")
         self._closed = False
 
-    def submit(self, plan: Plan, caller: Caller) -> Submission:
-        """Queue a plan and return at once. Raises Unavailable (busy, draining), Denied (budget-spent)."""
+    def submit(self, plan: Plan, caller: Caller, *, named: bool = True) -> Submission:
+        """Queue a plan and return at once. Raises Unavailable (busy, draining), Denied (budget-spent).
+
+        `named` says whether the bound of one caller holds for this one.
+        """
+        # Not under the lock: it can wait for another server that writes to the same file.
+        charge = self._spending.reserve(caller, plan)
+        try:
+            return self._queue(plan, caller, charge, named=named)
+        except Unavailable:
+            charge.settle(ExecutionStats())
+            raise
+
+    def _queue(self, plan: Plan, caller: Caller, charge: Charge, *, named: bool) -> Submission:
         with self._lock:
             self._forget_old()
             if self._closed:
                 raise Unavailable("draining", "the server is stopping; ask another one, or this one again later")
             if len(self._table) >= self._settings.queries_max:
                 raise Unavailable("busy", f"{len(self._table)} submitted queries are kept already; ask later")
+            theirs = sum(each.caller.name == caller.name for each in self._table.values())
+            if named and theirs >= self._settings.queries_per_caller:
+                raise Unavailable(
+                    "busy", f"{theirs} submitted queries of yours are kept, as many as one caller may have; ask later"
+                )
             # Unguessable, though the owner is checked all the same.
-            found = Submission(secrets.token_hex(16), caller, plan, self._spending.reserve(caller, plan))
+            found = Submission(secrets.token_hex(16), caller, plan, charge)
             self._table[found.id] = found
-            self._runners.submit(traces.carried(self._run), found)
+            run = functools.partial(traces.carried(self._run), found)
+            self._waiting.setdefault(caller.name, deque()).append(run)
+            self._runners.submit(self._next)
         return found
 
     def get(self, query_id: object, caller: Caller) -> Submission:
         """A query of this caller. Raises NotFound (unknown-query) for others' too, as if there were none."""
+        found = self._owned(query_id, caller)
+        # What a caller may no longer ask for is no longer theirs to fetch.
+        self._pipeline.describe(question(found.plan), caller)
+        return found
+
+    def _owned(self, query_id: object, caller: Caller) -> Submission:
         with self._lock:
             self._forget_old()
             found = self._table.get(query_id) if isinstance(query_id, str) else None
         if found is None or found.caller.name != caller.name:
             raise NotFound("unknown-query", f"there is no submitted query {str(query_id)[:40]!r} of yours here")
-        # What a caller may no longer ask for is no longer theirs to fetch.
-        self._pipeline.describe(question(found.plan), caller)
         return found
 
     def seen(self, query_id: object, caller: Caller) -> Submission:
@@ -137,7 +167,8 @@ class Submissions:
 
     def cancel(self, query_id: object, caller: Caller) -> Submission:
         """Stop a query that waits or runs; one that has ended stays as it is."""
-        found = self.get(query_id, caller)
+        # Whatever the owner may still see: it runs at their expense.
+        found = self._owned(query_id, caller)
         with self._lock:
             found.stop.set()
             if found.state in ("QUEUED", "RUNNING"):
@@ -178,16 +209,30 @@ class Submissions:
         self._runners.shutdown(wait=True, cancel_futures=True)
         for each in self._table.values():
             # Of those that never came to run.
-            each.charge.settle(each.stats)
+            self._settle(each)
         self._spill.close()
+
+    def _next(self) -> None:
+        """A runner's task: the first query of the caller whose turn it is."""
+        with self._lock:
+            caller, theirs = next(iter(self._waiting.items()))
+            run = theirs.popleft()
+            if theirs:
+                # Their next one is behind everybody else's.
+                self._waiting.move_to_end(caller)
+            else:
+                del self._waiting[caller]
+        run()
 
     def _run(self, query: Submission) -> None:
         """The top of a runner's task."""
         with self._lock:
-            if query.stop.is_set():
-                query.charge.settle(query.stats)
-                return
-            query.state = "RUNNING"
+            stopped = query.stop.is_set()
+            if not stopped:
+                query.state = "RUNNING"
+        if stopped:
+            self._settle(query)
+            return
         end: State = "FAILED"
         try:
             end = "SUCCEEDED" if self._keep(query) else "CANCELLED"
@@ -196,21 +241,30 @@ class Submissions:
         except Exception as error:  # noqa: BLE001 - the top of a thread: `status` and `result` say it
             log.error("internal_error", method="submit", query=query.id, exc_info=error)
             query.error = ServerError("internal", f"the server failed; its log has the incident {query.id}")
-        with self._lock:
-            # A cancel has said so already, and is right even where the result came in the same moment.
-            if query.stop.is_set():
-                end, query.error = "CANCELLED", None
-            self._end(query, end)
-            if end != "SUCCEEDED" and query.kept is not None:
-                query.kept.delete()
-                query.kept = None
-        query.charge.settle(query.stats)
+        # Before anything that could fail.
+        self._settle(query)
         name = query.plan.dataset.name
         metrics.SCANNED_BYTES.labels(name).inc(query.stats.scanned_bytes)
         metrics.DOLLARS.labels(name).inc(query.stats.usd)
         self._records.spent(query.caller.name, name, query.stats.scanned_bytes, query.stats.usd)
+        with self._lock:
+            # A cancel has said so already, and is right even where the result came in the same moment.
+            if query.stop.is_set():
+                end, query.error = "CANCELLED", None
+            if end != "SUCCEEDED" and query.kept is not None:
+                query.kept.delete()
+                query.kept = None
+            self._end(query, end)
         code = query.error.code if query.error else "ok" if end == "SUCCEEDED" else "cancelled"
         log.info("submitted", query=query.id, dataset=name, engine=query.plan.engine, code=code, rows=query.rows)
+
+    @staticmethod
+    def _settle(query: Submission) -> None:
+        try:
+            query.charge.settle(query.stats)
+        except Error:
+            # The estimate stays charged.
+            log.exception("release_failed", method="submit")
 
     def _keep(self, query: Submission) -> bool:
         """Run the query until its result is kept, by the engine or in a file. Whether it was run to its end."""
@@ -240,9 +294,11 @@ class Submissions:
                 query.kept.finish()
             return True
         finally:
-            prefetch.close(answer.execution.cancel)
-            answer.execution.close()
-            query.stats = answer.execution.stats
+            try:
+                prefetch.close(answer.execution.cancel)
+                answer.execution.close()
+            finally:
+                query.stats = answer.execution.stats
 
     def _write(self, query: Submission, batch: pa.RecordBatch) -> None:
         if query.kept is None:

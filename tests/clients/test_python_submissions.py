@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,13 +20,14 @@ from flight_client import Connection, InvalidRequest, NotFound, TimedOut
 from flight_server import config
 from flight_server.errors import NotFound as ServerNotFound
 from flight_server.errors import Unavailable
-from flight_server.model import ANONYMOUS, Caller, Plan, Request
-from flight_server.results.spill import Spill
+from flight_server.model import ANONYMOUS, Caller, Estimate, Plan, Request
+from flight_server.results.spill import Spill, SpillFile
 from flight_server.server import Server
 from flight_server.service.spending import Spending
 from flight_server.service.submissions import Submissions
 from flight_server.telemetry.records import Records
 from tests.fix_client import wait_until
+from tests.fix_identity import DATASETS, Lake, write_datasets
 
 ASKED = {"ticker": "AAPL", "start_date": "2010-01-04"}
 
@@ -146,8 +151,9 @@ def plan(client_server: Server) -> Plan:
     return client_server.pipeline.plan(Request("daily_prices", ASKED), ANONYMOUS)
 
 
-def make(server: Server, **settings: float) -> Submissions:
-    return Submissions(server.pipeline, config.Submitted(**settings), Spending(config.Budget()), Records(1, 1))  # type: ignore[arg-type]
+def make(server: Server, spending: Spending | None = None, **settings: float) -> Submissions:
+    spending = spending or Spending(config.Budget())
+    return Submissions(server.pipeline, config.Submitted(**settings), spending, Records(1, 1))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -186,6 +192,95 @@ def test_the_table_is_bounded(submissions: Submissions, plan: Plan) -> None:
     submissions.submit(plan, ANONYMOUS)
     with pytest.raises(Unavailable, match=r"\[busy\] 2 submitted queries"):
         submissions.submit(plan, ANONYMOUS)
+
+
+def test_one_callers_queries_leave_room_for_others(client_server: Server, plan: Plan) -> None:
+    ann, ben = Caller("ann", frozenset({"*"})), Caller("ben", frozenset({"*"}))
+    with closing(make(client_server, queries_per_caller=1)) as submissions:
+        submissions.submit(plan, ann)
+        with pytest.raises(Unavailable, match=r"\[busy\] 1 submitted queries of yours are kept"):
+            submissions.submit(plan, ann)
+        submissions.submit(plan, ben)
+        # Without authentication there is no name that could have a share.
+        for _ in range(2):
+            submissions.submit(plan, ANONYMOUS, named=False)
+
+
+def test_callers_take_turns_at_the_runners(client_server: Server, plan: Plan) -> None:
+    ann, ben = Caller("ann", frozenset({"*"})), Caller("ben", frozenset({"*"}))
+    with closing(make(client_server, running_max=1)) as submissions:
+        slow = submissions.submit(client_server.pipeline.plan(Request("slow_count"), ann), ann)
+        wait_until(lambda: slow.state == "RUNNING")
+        first, second, third, other = [submissions.submit(plan, each) for each in (ann, ann, ann, ben)]
+        submissions.cancel(slow.id, ann)
+        wait_until(lambda: all(each.state == "SUCCEEDED" for each in (first, second, third, other)))
+        ends = {each.ended or 0.0: name for each, name in ((first, 1), (other, "ben"), (second, 2), (third, 3))}
+        assert [ends[moment] for moment in sorted(ends)] == [1, "ben", 2, 3]
+
+
+def test_who_may_not_ask_any_more_may_still_stop_what_runs(lake_copy: Lake) -> None:
+    contract, _ = DATASETS["secret_limits"]
+    joined = ", ".join(f"p.open AS t{n}" for n in range(24))
+    write_datasets(lake_copy.folder / "sql", secret_long=(contract, f"SELECT t0.name FROM {joined}"))
+    with lake_copy.serve() as server:
+        carol, without = Caller("carol", frozenset({"risk"})), Caller("carol")
+        submissions = server.flight.submissions
+        query = submissions.submit(server.pipeline.plan(Request("secret_long"), carol), carol)
+        wait_until(lambda: query.state == "RUNNING")
+        with pytest.raises(ServerNotFound):
+            submissions.seen(query.id, without)
+        assert submissions.cancel(query.id, without).state == "CANCELLED"
+
+
+def test_a_budget_file_that_is_busy_holds_up_one_submit_only_and_a_refused_one_gives_back(
+    client_server: Server, plan: Plan, tmp_path: Path
+) -> None:
+    spending = Spending(config.Budget(usd_per_day=9.0, file=tmp_path / "spent.db"))
+    dear = replace(plan, engine="athena", cache="miss", estimate=Estimate(1, 1, 1.0))
+    refused: list[Unavailable] = []
+
+    def submit() -> None:
+        try:
+            made.submit(dear, ANONYMOUS)
+        except Unavailable as error:
+            refused.append(error)
+
+    with (
+        closing(make(client_server, spending, queries_max=1)) as made,
+        closing(sqlite3.connect(tmp_path / "spent.db", isolation_level=None)) as other,
+    ):
+        query = made.submit(plan, ANONYMOUS)
+        other.execute("BEGIN IMMEDIATE")
+        waiting = threading.Thread(target=submit)
+        waiting.start()
+        time.sleep(0.3)
+        assert made.get(query.id, ANONYMOUS) is query
+        assert waiting.is_alive()
+        other.execute("ROLLBACK")
+        waiting.join(20)
+        assert [str(error) for error in refused] == ["[busy] 1 submitted queries are kept already; ask later"]
+        assert spending.spent(ANONYMOUS) == 0.0
+    spending.close()
+
+
+def test_a_full_disk_fails_the_query_and_nothing_else(
+    client_server: Server, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: SpillFile) -> None:
+        raise OSError(28, "No space left on device")
+
+    with closing(make(client_server)) as submissions:
+        monkeypatch.setattr(SpillFile, "finish", full)
+        query = submissions.submit(plan, ANONYMOUS)
+        wait_until(lambda: query.state == "FAILED")
+        assert query.charge.settled
+        assert (query.kept, submissions._spill._used) == (None, 0)
+        folder = submissions._spill._folder
+        assert folder is not None
+        assert list(folder.iterdir()) == []
+        monkeypatch.undo()
+        again = submissions.submit(plan, ANONYMOUS)
+        wait_until(lambda: again.state == "SUCCEEDED")
 
 
 def test_the_disk_is_bounded(client_server: Server) -> None:

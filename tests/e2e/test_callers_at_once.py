@@ -123,7 +123,7 @@ def ask_at_once(world: World, times: int) -> None:
 
 @pytest.fixture
 def on_duckdb(policed: Lake) -> Iterator[World]:
-    with policed.serve(submitted={"queries_max": 10_000}) as running:
+    with policed.serve(submitted={"queries_max": 10_000, "queries_per_caller": 10_000}) as running:
         seen: dict[str, set[object]] = {"alice": {1, 2}, "bob": {3}, "carol": {1, 2, 3, 4}}
         yield World(running.port, "nav", "p.nav", "port_id", seen, "port_id", [None])
 
@@ -153,7 +153,7 @@ def on_athena(labs: Labs, policed: Lake, tmp_path: Path) -> Iterator[World]:
         {"quotes": rows},
         auth={"tokens": tmp_path / "tokens.toml"},
         sql={"ad_hoc_roles": ("pm", "risk")},
-        submitted={"queries_max": 10_000},
+        submitted={"queries_max": 10_000, "queries_per_caller": 10_000},
     )
     policies = POLICIES.replace("p.nav", "lake.prices").replace("port_id IN", "ticker IN").partition("[[mask]]")[0]
     (found.datasets.directory / "policies.toml").write_text(policies)

@@ -13,6 +13,7 @@ from flight_server import server as composition
 from flight_server.config import Config
 from flight_server.model import ANONYMOUS, Caller
 from flight_server.server import Server
+from flight_server.service.submissions import Submissions
 from tests.fakes.aws import LocalAws
 from tests.fix_identity import STATIC, Client, code_of, digest
 from tests.fix_served import IDS, Labs, in_background
@@ -75,6 +76,16 @@ def test_submitted_queries_are_paid_too(opened: Open) -> None:
     assert server.flight.spending.spent(ALICE) == HALF
     assert code_of(lambda: alice.action("submit", {"dataset": "ids", "params": {"first": 1}})) == "budget-spent"
     assert code_of(lambda: alice.rows("ids?first=1")) == "budget-spent"
+
+
+def test_a_kept_result_is_read_without_a_budget(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As when Athena's copy is too old by the time at which the query ends: the server then keeps one of its own.
+    monkeypatch.setattr(Submissions, "_stored", lambda *_: False)
+    server = opened(usd_per_day=HALF)
+    alice = client(server)
+    assert len(alice.result(alice.submitted({"dataset": "ids", "params": {"first": 0}}))) == ROWS
+    until(lambda: server.flight.calls.count == 0)
+    assert server.flight.spending.spent(ALICE) == HALF
 
 
 def test_a_shared_query_is_paid_once_by_who_came_first(opened: Open, aws: LocalAws) -> None:

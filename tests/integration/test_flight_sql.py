@@ -16,7 +16,7 @@ from flight_server.plan.allowed import FUNCTIONS
 from flight_server.service.descriptors import Tickets
 from flight_server.service.flight_sql import messages, schemas, sql_info
 from flight_server.service.flight_sql.prepared import Handles
-from tests.fix_server import Serve
+from tests.fix_server import Serve, connect
 from tests.fix_sql import AAPL, Counted
 from tests.waiting import until
 
@@ -105,6 +105,34 @@ def test_binding_answers_a_handle_with_the_values_and_any_replica_takes_it(
         for asked, value in zip(bound, (213.0, 214.0), strict=True):
             plain = descriptor("CommandStatementQuery", query=f"SELECT trade_date FROM {AAPL} WHERE close > {value}")
             assert rows(other, asked).equals(rows(sql_client, plain))
+
+
+def put(client: flight.FlightClient, schema: pa.Schema) -> tuple[Any, Any]:
+    """A DoPut of the parameters of a statement with one."""
+    handle = prepare(client, f"SELECT trade_date FROM {AAPL} WHERE close > ?").prepared_statement_handle
+    asked = descriptor("CommandPreparedStatementQuery", prepared_statement_handle=handle)
+    found: tuple[Any, Any] = client.do_put(asked, schema)
+    return found
+
+
+def test_parameters_beyond_the_longest_request_are_refused(sql_client: flight.FlightClient) -> None:
+    writer, _ = put(sql_client, pa.schema([("1", pa.string())]))
+    long = pa.table({"1": ["x" * 40_000]})
+    writer.write_table(long)
+    writer.write_table(long)
+    with pytest.raises(pa.ArrowInvalid, match=r"\[bad-request\] the parameters have more than 65,536 bytes"):
+        writer.close()
+
+
+def test_parameters_that_never_come_end_with_their_connection(serve: Serve) -> None:
+    server = serve(limits={"upload_s": 0.5})
+    with connect(server) as client:
+        writer, reader = put(client, pa.schema([("1", pa.float64())]))
+        until(lambda: server.flight.calls.uploads.taken == 1)
+        until(lambda: server.flight.calls.uploads.taken == 0)
+        assert reader.read() is None
+        with pytest.raises((flight.FlightError, pa.ArrowException)):
+            writer.close()
 
 
 def test_a_handle_is_its_callers_and_ends() -> None:

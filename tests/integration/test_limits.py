@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -86,6 +88,15 @@ def test_a_client_that_reads_nothing_does_not_hold_up_the_end(serve: Serve, endl
         assert time.monotonic() - began < 5
         read_to_the_end(reader)
     assert engines() == 0
+
+
+def test_an_upload_that_never_comes_does_not_hold_up_the_end(serve: Serve) -> None:
+    server = serve()
+    with silent_uploads(server, 1):
+        stopping = threading.Thread(target=server.stop, args=(0,))
+        stopping.start()
+        stopping.join(10)
+        assert not stopping.is_alive()
 
 
 def test_a_slow_reader_is_left_in_peace(serve: Serve, endless: Path) -> None:
@@ -248,6 +259,43 @@ def test_uploads_that_never_come_are_bounded_and_hold_up_nobody(serve: Serve) ->
             call.cancel()
         until(lambda: server.flight.calls.uploads.taken == 0)
         never.set()
+
+
+def test_uploads_that_do_not_come_in_time_lose_their_connections_and_streams_go_on(serve: Serve, endless: Path) -> None:
+    server = serve(endless, limits={"upload_s": 0.5})
+    with connect(server) as client:
+        reader = client.do_get(flight.Ticket(b"endless"))
+        reader.read_chunk()
+        with silent_uploads(server, 2) as silent:
+            until(lambda: server.flight.calls.uploads.taken == 0)
+            for call in silent:
+                with pytest.raises(grpc.RpcError):
+                    next(call)
+        # As many chunks as do not fit into any buffer on the way.
+        for _ in range(1000):
+            assert reader.read_chunk().data is not None
+        reader.cancel()
+
+
+@contextlib.contextmanager
+def silent_uploads(server: Server, count: int) -> Iterator[list[Any]]:
+    """DoPuts of which nothing comes, on a connection of their own."""
+    never = threading.Event()
+
+    def silence() -> Iterator[bytes]:
+        never.wait(60)
+        yield from ()
+
+    with grpc.insecure_channel(f"localhost:{server.port}") as channel:
+        put = channel.stream_stream("/arrow.flight.protocol.FlightService/DoPut")
+        silent = [put(silence()) for _ in range(count)]
+        try:
+            until(lambda: server.flight.calls.uploads.taken == count)
+            yield silent
+        finally:
+            for call in silent:
+                call.cancel()
+            never.set()
 
 
 def test_without_authentication_nobody_has_a_share(serve: Serve, endless: Path) -> None:

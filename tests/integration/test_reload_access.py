@@ -124,7 +124,7 @@ def test_no_request_sees_half_of_a_reload(lake_copy: Lake) -> None:
                     if not any(code in str(error) for code in ("[expired-ticket]", "[unknown-query]")):
                         wrong.append(error)
 
-    with lake_copy.serve(submitted={"queries_max": 10_000}) as running:
+    with lake_copy.serve(submitted={"queries_max": 10_000, "queries_per_caller": 10_000}) as running:
         threads = [threading.Thread(target=ask, args=(running.port,)) for _ in range(4)]
         for each in threads:
             each.start()

@@ -95,6 +95,37 @@ def test_the_least_recently_used_leave_first(tmp_path: Path, monkeypatch: pytest
         assert store.used == sum(file.stat().st_size for file in files(tmp_path))
 
 
+def test_results_that_are_being_written_count_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    sent = batches(1)
+    # Each of these is less than a quarter.
+    most = int(sent[0].nbytes * 4.5)
+    with closing(LocalStore(most)) as store:
+        list(store.keep("old", iter(sent)))
+        fitting = most // store.used
+        assert 4 <= fitting < 6
+        sending = [store.keep(name, iter(batches(1))) for name in "abcdef"]
+        for each in sending:
+            next(each)
+        on_disk = sum(file.stat().st_size for file in files(tmp_path))
+        # The older ones leave for those that are written; what finds no room then is given up.
+        assert store.find("old") is None
+        assert on_disk <= most
+        assert store.used == on_disk
+        for each in sending:
+            list(each)
+        assert [name for name in "abcdef" if store.find(name)] == list("abcdef"[:fitting])
+        assert store.used == sum(file.stat().st_size for file in files(tmp_path)) <= most
+
+
+def test_what_is_broken_off_gives_its_bytes_back(store: LocalStore) -> None:
+    sending = store.keep("a", iter(batches()))
+    next(sending)
+    assert store.used > 0
+    sending.close()
+    assert store.used == 0
+
+
 def test_one_large_result_does_not_push_out_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     sent = batches(1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import Any, Literal
 import pytest
 
 from flight_server.config import Budget
-from flight_server.errors import ConfigError, Denied
+from flight_server.errors import ConfigError, Denied, ServerError, Unavailable
 from flight_server.model import Caller, Estimate, ExecutionStats, Plan
 from flight_server.pipeline import Pipeline
+from flight_server.service import spending as module
 from flight_server.service.spending import Spending
 from tests.fix_identity import Desk
 
@@ -134,3 +137,50 @@ def test_a_file_that_cannot_be_used_is_a_wrong_setting(tmp_path: Path) -> None:
         spending(file=tmp_path / "spent.db")
     with pytest.raises(ConfigError, match=r"setting 'budget.file'"):
         spending(file=tmp_path / "missing" / "spent.db")
+
+
+def test_a_stored_result_that_had_to_be_made_again_is_charged(plan: Plan) -> None:
+    found = spending(usd_per_day=1.5)
+    found.reserve(ALICE, replace(plan, cache="hit")).settle(ExecutionStats("q", 5, 0.75))
+    assert found.spent(ALICE) == 0.75
+    with pytest.raises(Denied):
+        found.reserve(ALICE, plan)
+    found.close()
+
+
+def test_a_file_that_another_writes_to_is_busy_and_then_is_not(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOCKED_S", 0.05)
+    found = spending(usd_per_day=1.0, file=tmp_path / "spent.db")
+    with closing(sqlite3.connect(tmp_path / "spent.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match=r"\[busy\] what was spent is being written by another server"):
+            found.reserve(ALICE, plan)
+        other.execute("ROLLBACK")
+        charge = found.reserve(ALICE, plan)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable):
+            charge.settle(ExecutionStats("q", 5, 0.25))
+        other.execute("ROLLBACK")
+    assert found.spent(ALICE) == 1.0
+    found.close()
+
+
+def test_a_write_that_fails_leaves_the_file_free_and_as_it_was(plan: Plan, tmp_path: Path) -> None:
+    found = spending(usd_per_day=9.0, file=tmp_path / "spent.db")
+    found.reserve(ALICE, plan)
+    with closing(sqlite3.connect(tmp_path / "spent.db", timeout=0, isolation_level=None)) as other:
+        # As on a disk that is full: what was written before it in the same transaction must not stay.
+        other.execute("CREATE TRIGGER full BEFORE UPDATE ON spent BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
+        other.execute("INSERT INTO spent VALUES ('2026-11-25', 'alice', 1)")
+        with pytest.raises(ServerError, match="cannot be read or written: disk is full"):
+            found.reserve(ALICE, plan)
+        assert other.execute("SELECT day, usd FROM spent ORDER BY day").fetchall() == [
+            ("2026-11-25", 1.0),
+            ("2026-11-26", 1.0),
+        ]
+        other.execute("DROP TRIGGER full")
+    found.reserve(ALICE, plan)
+    assert found.spent(ALICE) == 2.0
+    found.close()

@@ -94,10 +94,22 @@ class FlightSql:
             raise _unsupported(name)
         request = self._handles.read(message.prepared_statement_handle, caller)
         types = self._pipeline.prepare(request, caller).parameters
-        bound = prepared.values(reader.read_all(), len(types))
+        bound = prepared.values(self._read(reader), len(types))
         handle = self._handles.make(request.sql or "", caller, bound)
         answer = messages.new("DoPutPreparedStatementResult", prepared_statement_handle=handle)
         writer.write(pa.py_buffer(answer.SerializeToString()))
+
+    def _read(self, reader: flight.MetadataRecordBatchReader) -> pa.Table:
+        """The parameters that a client puts, no more of them than the longest request. Raises InvalidRequest."""
+        batches, size = [], 0
+        for chunk in reader:
+            # Of one without rows nothing is held.
+            if chunk.data is not None and chunk.data.num_rows:
+                size += chunk.data.nbytes
+                if size > self._body_max:
+                    raise InvalidRequest("bad-request", f"the parameters have more than {self._body_max:,} bytes")
+                batches.append(chunk.data)
+        return pa.Table.from_batches(batches, reader.schema)
 
     def act(self, action: str, body: bytes, caller: Caller, cancel: Cancel) -> list[bytes]:
         """The results of one of `ACTIONS`; `cancel` stops the caller's streams of a ticket."""

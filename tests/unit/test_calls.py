@@ -1,0 +1,58 @@
+"""What holds for calls whose clients do nothing: their shares, and the end that the watch gives them."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+
+import pytest
+
+from flight_server import config
+from flight_server.config import Limits
+from flight_server.errors import Unavailable
+from flight_server.model import Caller
+from flight_server.service.audit import Audit
+from flight_server.service.calls import Call, Calls, Outcome
+from flight_server.service.unread import Watch
+from flight_server.telemetry.records import Records
+from tests.waiting import until
+
+ANN, BEN = Caller("ann"), Caller("ben")
+
+
+def call(calls: Calls, method: str, caller: Caller | None = None) -> Call:
+    return Call(calls, Outcome(method), Audit(config.Audit()), Records(1, 1), caller, named=True)
+
+
+def test_an_upload_counts_as_its_callers_once_the_certificate_has_named_them() -> None:
+    calls = Calls(Limits(streams_max=4, streams_per_caller=1))
+    uploads = [call(calls, "DoPut") for _ in range(3)]
+    for each in uploads:
+        # Nothing has come yet, so nobody is known.
+        calls.begin(each)
+    for each, caller in zip(uploads, (ANN, BEN, ANN), strict=True):
+        each.identified(caller)
+    for each in uploads[:2]:
+        calls.named(each)
+    with pytest.raises(Unavailable, match=r"\[busy\] 1 uploads of yours are open"):
+        calls.named(uploads[2])
+    uploads[0].call_completed(None)
+    calls.named(uploads[2])
+    for each in uploads[1:]:
+        each.call_completed(None)
+    assert calls.uploads.taken == 0
+
+
+def test_an_engine_that_lets_go_slowly_holds_up_its_own_call_only() -> None:
+    calls = Calls(limits := Limits(stream_idle_s=0.1))
+    # Each is done only when the other is being released too.
+    both = threading.Barrier(2)
+    streams = [call(calls, "DoGet", ANN) for _ in range(2)]
+    with closing(Watch(calls, limits, port=0)):
+        for each in streams:
+            calls.enter(each, stream=True)
+            each.on_end(lambda: (both.wait(10), None)[1])
+            each.waits()
+        until(lambda: calls.count == 0)
+    assert not both.broken
+    assert calls.streams.taken == 0
