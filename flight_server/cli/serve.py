@@ -56,7 +56,7 @@ def serve(
         signals = Signals()
         if watch:
             stack.enter_context(watching(server))
-        telemetry.log.info("serving", address=f"grpc://{found.server.host}:{server.port}")
+        telemetry.log.info("serving", **server.addresses)
         signals.wait(server)
     stop(server, found.server.grace_s)
 
