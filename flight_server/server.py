@@ -172,6 +172,9 @@ def build(config: Config) -> Server:
         service = FlightService(location, pipeline, config, tickets, authentication, audit, records)
         undo.callback(service.shutdown)
         checks = build_checks(config, pipeline, engines, catalog)
+        if config.audit.file is not None:
+            # While a line cannot be written every call is refused here, so that none should be sent.
+            checks["audit"] = audit.check
         readiness = Readiness(checks, lambda: service.calls.draining, config.server.ready_ttl_s)
         http = HttpListener(build_app(readiness.outcomes), config.server.host, port_beside(config, "http_port"))
         undo.callback(http.close)
