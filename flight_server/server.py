@@ -53,6 +53,7 @@ from flight_server.service.rpc import FlightService
 from flight_server.statements import Statements
 from flight_server.tables.catalog import open_catalog, translated
 from flight_server.tables.locate import locator
+from flight_server.tables.missing import WAY_OUT, missing
 from flight_server.telemetry import log, metrics, traces
 from flight_server.telemetry.records import TABLES, Records
 
@@ -167,6 +168,7 @@ def build(config: Config) -> Server:
         pipeline = build_pipeline(config, catalog, engines, found)
         for error in pipeline.policy_problems(found):
             raise error
+        _tell_missing(catalog, found)
         location = f"{_scheme(config)}://{config.server.host}:{config.server.port}"
         tickets = Tickets(key, config.server.ticket_ttl_s)
         service = FlightService(location, pipeline, config, tickets, authentication, audit, records)
@@ -191,6 +193,15 @@ def build(config: Config) -> Server:
     metrics.STREAMS_UNREAD.set_function(lambda: sum(call.unread for call in service.calls.present()))
     metrics.DATASETS.set_function(lambda: system.files(pipeline.registry))
     return Server(config, pipeline, service, http, health, engines, catalog, stop_traces)
+
+
+def _tell_missing(catalog: Catalog, found: Registry) -> None:
+    """A server starts without them: they may be loaded while it runs."""
+    try:
+        for name, readers in missing(catalog, found).items():
+            log.warning("table_missing", table=name, datasets=readers, way_out=WAY_OUT)
+    except TableError as error:
+        log.warning("tables_not_looked_at", error=str(error))
 
 
 def start_traces(config: Config) -> Callable[[], None]:

@@ -180,6 +180,7 @@ def test_watch_keeps_the_last_good_version_and_says_so(serve: Serve, folder: Pat
 
 def test_sighup_reads_the_datasets_again(serve: Serve, folder: Path, tmp_path: Path) -> None:
     served = serve(_settings(folder, tmp_path))
+    assert re.search(r"table_missing .*'closes'.* table=market\.prices", served.log)
     with served.client() as client:
         (folder / "more.sql").write_text((folder / "closes.sql").read_text())
         served.process.send_signal(signal.SIGHUP)
