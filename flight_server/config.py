@@ -10,9 +10,9 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -24,6 +24,17 @@ DEFAULT_FILE = Path("athena-flight.toml")
 
 # To the last @ and not to the first /, ? or space: a password may have any of them, and hiding too much harms nobody.
 _USER = re.compile(r"(?<=://).*@", re.DOTALL)
+# What DuckDB reads as a size.
+_SIZE = re.compile(r"\d+(\.\d+)?\s*[KMGT]i?B", re.IGNORECASE)
+
+
+def _size(text: str) -> str:
+    if not _SIZE.fullmatch(text.strip()):
+        raise ValueError("a size is written as 2GB or 512MiB")
+    return text
+
+
+Size = Annotated[str, AfterValidator(_size)]
 
 
 class _Section(BaseModel):
@@ -165,8 +176,8 @@ class DuckDB(_Section):
     """The embedded engine."""
 
     threads: int = Field(2, ge=1, description="Worker threads of all queries together; the cores of a small task.")
-    memory: str = Field("2GB", description="Memory of all queries together, before DuckDB spills or refuses.")
-    temp_bytes_max: str = Field("10GB", description="Disk that spilling may use.")
+    memory: Size = Field("2GB", description="Memory of all queries together, before DuckDB spills or refuses.")
+    temp_bytes_max: Size = Field("10GB", description="Disk that spilling may use.")
     results_bytes_max: int = Field(
         1_000_000_000, ge=0, description="Disk for results that are kept, least recently used out first; 0 keeps none."
     )
@@ -374,7 +385,7 @@ class System(_Section):
     costs_kept: int = Field(
         10_000, ge=1, description="Sums by day, caller and dataset kept in memory; past it the oldest are forgotten."
     )
-    memory: str = Field("128MB", description="Memory of all queries over these tables, which are small.")
+    memory: Size = Field("128MB", description="Memory of all queries over these tables, which are small.")
 
 
 class Log(_Section):
@@ -435,7 +446,7 @@ def load(path: Path | None = None, **flags: dict[str, Any]) -> Config:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file}: {error}") from error
     except ValidationError as error:
-        raise ConfigError(wrong_value(error.errors()[0])) from error
+        raise ConfigError(f"{wrong_value(error.errors()[0])}; `athena-flight config check` names all") from error
 
 
 def file_of(path: Path | None) -> Path | None:
@@ -472,4 +483,4 @@ def wrong_value(error: ErrorDetails) -> str:
         return f"there is no setting {setting!r}{nearest(setting, known if '.' in setting else Config.model_fields)}"
     # What was given can be a secret.
     shown = "" if "secret" in setting else f" (got {error['input']!r})"
-    return f"setting {setting!r}: {error['msg']}{shown}"
+    return f"setting {setting!r}: {error['msg'].removeprefix('Value error, ')}{shown}"

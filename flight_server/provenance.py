@@ -80,6 +80,17 @@ def problems(path: Path | None) -> list[Problem]:
     return [*unknown, *_wrong_values(found)]
 
 
+def placed(path: Path | None, message: str) -> Problem:
+    """A problem that was found elsewhere, with the place of the setting that its message begins with."""
+    found = _given(path)
+    named = re.match(r"settings? '([a-z]+)\.([a-z_]+)'", message)
+    section, name = named.groups() if named else ("", "")
+    if name in _table(found.environment, section):
+        return Problem(_variable(section, name, found), message)
+    given = name in _table(found.contents, section)
+    return Problem(_line(found, section, name) if given else str(found.file or "settings"), message)
+
+
 def _given(path: Path | None) -> _Given:
     """What the file and the environment say. Raises ConfigError for a file that is not there or no TOML."""
     file = file_of(path)

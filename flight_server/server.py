@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import secrets
 import shutil
@@ -13,7 +12,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import boto3
 import pyarrow as pa
@@ -23,6 +21,7 @@ from botocore.exceptions import BotoCoreError
 from pyarrow import fs as pafs
 from pyiceberg.catalog import Catalog
 
+from flight_server import preconditions
 from flight_server.config import Config
 from flight_server.datasets import registry, system
 from flight_server.datasets.policies import FILE
@@ -42,6 +41,7 @@ from flight_server.plan import check, policies
 from flight_server.plan.own import iceberg_schema
 from flight_server.plan.planner import Planner
 from flight_server.plan.scan import Tables
+from flight_server.preconditions import athena_results, is_loopback, port_beside, region
 from flight_server.results.local import LocalStore
 from flight_server.results.parts import Budget, PartReader
 from flight_server.results.store import Store
@@ -53,6 +53,7 @@ from flight_server.service.rpc import FlightService
 from flight_server.statements import Statements
 from flight_server.tables.catalog import open_catalog, translated
 from flight_server.tables.locate import locator
+from flight_server.tables.missing import WAY_OUT, missing
 from flight_server.telemetry import log, metrics, traces
 from flight_server.telemetry.records import TABLES, Records
 
@@ -81,8 +82,15 @@ class Server:
     def port(self) -> int:
         return int(self.flight.port)
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where it listens, with the ports that it has."""
+        host = self.config.server.host
+        found = {"address": f"{_scheme(self.config)}://{host}:{self.port}", "http": f"http://{host}:{self.http.port}"}
+        return found if self.health is None else found | {"health": f"grpc://{host}:{self.health.port}"}
+
     def serve(self) -> None:
-        log.info("serving", address=f"{_scheme(self.config)}://{self.config.server.host}:{self.port}")
+        log.info("serving", **self.addresses)
         self.flight.serve()
 
     def stop(self, grace_s: float | None = None) -> None:
@@ -130,6 +138,8 @@ def build(config: Config) -> Server:
     # Pieces are made in one thread and freed in another. Arrow's own choice, mimalloc, keeps several times as much of
     # what was freed that way (docs/decisions.md), and is no faster here.
     pa.set_memory_pool(pa.system_memory_pool())
+    for error in preconditions.problems(config):
+        raise error
     found, errors = load_datasets(config.datasets.directory)
     if errors:
         raise errors[0]
@@ -137,7 +147,8 @@ def build(config: Config) -> Server:
     secret = config.server.ticket_secret
     key = secret.get_secret_value().encode() if secret else secrets.token_bytes(32)
     authentication = Authentication(config, key)
-    _check_exposure(config, authentication.required)
+    if not is_loopback(config.server.host) and not tls.enabled(config.tls):
+        log.warning("no_tls", reason="credentials and rows travel in the clear, unless a proxy in front adds TLS")
     audit = Audit(config.audit)
     _check_port(config.server.host, config.server.port)
     with ExitStack() as undo:
@@ -157,16 +168,20 @@ def build(config: Config) -> Server:
         pipeline = build_pipeline(config, catalog, engines, found)
         for error in pipeline.policy_problems(found):
             raise error
+        _tell_missing(catalog, found)
         location = f"{_scheme(config)}://{config.server.host}:{config.server.port}"
         tickets = Tickets(key, config.server.ticket_ttl_s)
         service = FlightService(location, pipeline, config, tickets, authentication, audit, records)
         undo.callback(service.shutdown)
         checks = build_checks(config, pipeline, engines, catalog)
+        if config.audit.file is not None:
+            # While a line cannot be written every call is refused here, so that none should be sent.
+            checks["audit"] = audit.check
         readiness = Readiness(checks, lambda: service.calls.draining, config.server.ready_ttl_s)
-        http = HttpListener(build_app(readiness.outcomes), config.server.host, _port_beside(config, "http_port"))
+        http = HttpListener(build_app(readiness.outcomes), config.server.host, port_beside(config, "http_port"))
         undo.callback(http.close)
         health = (
-            HealthListener(readiness, config.server.host, _port_beside(config, "health_port"))
+            HealthListener(readiness, config.server.host, port_beside(config, "health_port"))
             if config.server.health
             else None
         )
@@ -180,6 +195,15 @@ def build(config: Config) -> Server:
     return Server(config, pipeline, service, http, health, engines, catalog, stop_traces)
 
 
+def _tell_missing(catalog: Catalog, found: Registry) -> None:
+    """A server starts without them: they may be loaded while it runs."""
+    try:
+        for name, readers in missing(catalog, found).items():
+            log.warning("table_missing", table=name, datasets=readers, way_out=WAY_OUT)
+    except TableError as error:
+        log.warning("tables_not_looked_at", error=str(error))
+
+
 def start_traces(config: Config) -> Callable[[], None]:
     """Begin tracing where it is configured; the answer ends it. Raises ConfigError without the extra `otlp`."""
     said = config.telemetry
@@ -188,32 +212,8 @@ def start_traces(config: Config) -> Callable[[], None]:
     return traces.start(said.endpoint, said.service_name, said.sample_ratio, said.spans_max)
 
 
-def _port_beside(config: Config, setting: Literal["http_port", "health_port"]) -> int:
-    """The configured port; whoever asks for any free Flight port is not after the well-known ones beside it."""
-    named = setting in config.server.model_fields_set
-    return int(getattr(config.server, setting)) if named or config.server.port != 0 else 0
-
-
 def _scheme(config: Config) -> str:
     return "grpc+tls" if tls.enabled(config.tls) else "grpc"
-
-
-def _check_exposure(config: Config, authenticated: bool) -> None:
-    """Raise ConfigError when whoever reaches the port would be let in. A gate of certificates names nobody."""
-    host = config.server.host
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        loopback = False
-    if loopback:
-        return
-    if not authenticated and not config.server.insecure_allow_remote:
-        raise ConfigError(
-            f"setting 'server.host': {host!r} is reached from other machines, and nobody is asked who they are; set up "
-            "[auth], or say server.insecure_allow_remote = true (--insecure-allow-remote)"
-        )
-    if not tls.enabled(config.tls):
-        log.warning("no_tls", reason="credentials and rows travel in the clear, unless a proxy in front adds TLS")
 
 
 def build_checks(
@@ -262,7 +262,7 @@ def build_engines(config: Config, catalog: Catalog, kept: LocalStore | None = No
 
 def build_athena(config: Config) -> AthenaEngine:
     """The Athena engine with its result store. Raises ConfigError where a setting that it needs is missing."""
-    session = boto3.Session(region_name=config.aws.region)
+    session = boto3.Session(region_name=region(config, "the Athena engine"))
     # Broken connections are tried again by botocore; throttling is this engine's own business.
     client = session.client(
         "athena",
@@ -279,9 +279,7 @@ def build_athena(config: Config) -> AthenaEngine:
 
 def build_store(config: Config) -> Store:
     """The result store in S3. Raises ConfigError when `athena.results` names no prefix."""
-    root = config.athena.results
-    if not root.startswith("s3://"):
-        raise ConfigError(f"setting 'athena.results': the Athena engine needs an s3:// prefix, got {root!r}")
+    root = athena_results(config)
     endpoint = config.aws.s3_endpoint
     files = s3fs.S3FileSystem(
         endpoint_url=endpoint,

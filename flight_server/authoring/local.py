@@ -10,11 +10,13 @@ import pyarrow as pa
 
 from flight_server import server
 from flight_server.config import Config
-from flight_server.datasets.registry import Registry
+from flight_server.datasets.registry import LISTED, Registry
+from flight_server.errors import NotFound, ServerError
 from flight_server.model import ANONYMOUS, Caller, Plan, Request
 from flight_server.pipeline import Pipeline
 from flight_server.service.streams import Prefetch, stream
 from flight_server.tables.catalog import open_catalog
+from flight_server.tables.missing import WAY_OUT, missing
 
 
 def datasets(config: Config) -> Registry:
@@ -34,7 +36,16 @@ def opened(config: Config) -> Iterator[Pipeline]:
         engines = server.build_engines(config, catalog)
         for engine in engines.values():
             stack.callback(engine.close)
-        yield server.build_pipeline(config, catalog, engines, found)
+        try:
+            yield server.build_pipeline(config, catalog, engines, found)
+        except NotFound as error:
+            # There is no server to ask for its list.
+            message = error.message.replace(LISTED, "`athena-flight datasets` names those there are")
+            raise NotFound(error.code, message) from None
+        except ServerError as error:
+            if error.code != "internal" or not any(name in error.message for name in missing(catalog, found)):
+                raise
+            raise ServerError(error.code, f"{error.message}; {WAY_OUT}") from None
 
 
 def plan(pipeline: Pipeline, request: Request, caller: Caller = ANONYMOUS) -> Plan:

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import tempfile
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -40,19 +40,21 @@ def token(
     role: Roles = None,
     claim: Claims = None,
     expires: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day before which it is good.")
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day (UTC) from which it is no longer good.")
     ] = None,
     file: File = None,
     config: ConfigFile = None,
 ) -> None:
     """Make a bearer token: it is printed once, and its hash added to the file of tokens.
 
-    A running server takes it within seconds. To withdraw it, delete its [[token]] from the file.
+    A running server takes it within seconds. To withdraw it, delete its entry from the file.
 
     Example: athena-flight auth token notebooks --role pm --claim 'portfolios=[1,2]'
     """
     from flight_server.service.auth.tokens import digest, new_token
 
+    if expires is not None and expires.replace(tzinfo=UTC) <= datetime.now(UTC):
+        raise typer.BadParameter(f"{expires:%Y-%m-%d} has begun (UTC): the token would be good for nobody")
     path = file or settings.load(config).auth.tokens
     if path is None:
         raise ConfigError("no file of tokens is set; set auth.tokens, or say --file")

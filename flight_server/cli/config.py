@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import typer
 
-from flight_server import provenance
+from flight_server import preconditions, provenance
 from flight_server.cli.options import ConfigFile, Host, InsecureAllowRemote, Port, server_flags
 from flight_server.cli.output import print_rows
+from flight_server.config import load
+from flight_server.errors import DatasetError
 
 app = typer.Typer(no_args_is_help=True, help="Show and check the settings.")
 
@@ -37,13 +41,22 @@ def show(
 
 @app.command()
 def check(config: ConfigFile = None) -> None:
-    """Name keys and ATHENA_FLIGHT_ variables that no setting has, and values that are refused; 1 if there are any.
+    """Name keys and variables that no setting has, and what `serve` would refuse to start with; 1 if there is any.
+
+    What settings need of each other is looked at when each of them is good by itself.
 
     Example: athena-flight config check --config prod.toml
     """
     found = provenance.problems(config)
-    for problem in found:
-        print(problem)
-    if found:
+    lines = [str(problem) for problem in found] or list(_together(config))
+    for said in lines:
+        print(said)
+    if lines:
         sys.exit(1)
     print("the settings are good")
+
+
+def _together(config: Path | None) -> Iterator[str]:
+    for error in preconditions.problems(load(config)):
+        # The error of a file of tokens or users has its own place.
+        yield str(error if isinstance(error, DatasetError) else provenance.placed(config, str(error)))

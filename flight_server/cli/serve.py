@@ -39,7 +39,7 @@ def serve(
 ) -> None:
     """Serve the datasets over Arrow Flight until SIGTERM or Ctrl-C, which let running streams finish.
 
-    SIGHUP reads the datasets again; what is wrong is logged, and then nothing changes.
+    SIGHUP reads datasets, policies, tokens, passwords and certificate names again; with anything wrong nothing changes.
 
     With --watch a saved file that is wrong is reported and the last good datasets stay in service.
 
@@ -56,7 +56,7 @@ def serve(
         signals = Signals()
         if watch:
             stack.enter_context(watching(server))
-        telemetry.log.info("serving", address=f"grpc://{found.server.host}:{server.port}")
+        telemetry.log.info("serving", **server.addresses)
         signals.wait(server)
     stop(server, found.server.grace_s)
 
@@ -73,7 +73,7 @@ def raise_open_files() -> None:
 
 
 class Signals:
-    """From now on SIGTERM and SIGINT end `wait`, a second one the process, and SIGHUP reads the datasets again."""
+    """From now on SIGTERM and SIGINT end `wait`, a second one the process, and SIGHUP reads the files again."""
 
     def __init__(self) -> None:
         # The one kind of queue that may be put to from inside a signal handler.
@@ -88,7 +88,9 @@ class Signals:
             errors = server.reload()
             for error in errors:
                 telemetry.log.error("dataset_wrong", error=str(error))
-            if not errors:
+            if errors:
+                telemetry.log.warning("datasets_kept", reason="what was in service stays until this is mended")
+            else:
                 telemetry.log.info("datasets_reloaded", datasets=system.files(server.pipeline.registry))
 
     def _next(self) -> int:

@@ -14,6 +14,8 @@ from flight_server.model import Caller, Dataset, Policies
 
 # No dataset, table or schema has a name so long; compiled patterns are kept by Python for a while.
 GLOB_MAX = 500
+# Where a client finds the names; commands, which are no clients, say another place.
+LISTED = "ListFlights names those there are"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Registry:
         if name not in allowed:
             raise NotFound(
                 "unknown-dataset",
-                f"there is no dataset {name[:80]!r}{nearest(name, allowed, end='.')} ListFlights names those there are",
+                f"there is no dataset {name[:80]!r}{nearest(name, allowed, end='.')} {LISTED}",
             )
         versions = _usable(self.datasets[name], caller)
         if version is None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from flight_server.errors import Error
-from flight_server.telemetry import log
+from flight_server.telemetry import log, metrics
 
 # A check returns nothing, or raises an Error that says what is wrong.
 Check = Callable[[], None]
@@ -33,6 +33,8 @@ class Readiness:
         with self._lock:
             if time.monotonic() >= self._until:
                 self._found = {name: _outcome(name, check) for name, check in self._checks.items()}
+                for name, said in self._found.items():
+                    metrics.READY.labels(name).set(said == OK)
                 self._until = time.monotonic() + self._ttl_s
             found = dict(self._found)
         if self._draining():

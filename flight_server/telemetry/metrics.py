@@ -35,4 +35,5 @@ READ_BYTES = Gauge("athena_flight_read_bytes", "Bytes of the read budget in use.
 READ_BYTES_MAX = Gauge("athena_flight_read_bytes_max", "The whole read budget.")
 DUCKDB_BYTES = Gauge("athena_flight_duckdb_bytes", "Memory that the embedded engine holds.")
 LOCAL_BYTES = Gauge("athena_flight_local_result_bytes", "Disk that kept results of the embedded engine take.")
+READY = Gauge("athena_flight_ready", "1 where a check of readiness passed when last asked, else 0.", ["check"])
 DATASETS = Gauge("athena_flight_datasets", "Datasets in service.")

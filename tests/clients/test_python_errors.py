@@ -100,3 +100,15 @@ def test_errors_of_a_real_server_have_no_noise(db: Connection) -> None:
         assert not any(word in str(caught.value) for word in NOISE)
         assert caught.value.__cause__ is None
         assert caught.value.code in servers.CODES
+
+
+@pytest.mark.parametrize("address", ["http://localhost:8815", "localhost:8815", "grpc://"])
+def test_an_address_that_is_none_says_how_to_write_it(address: str) -> None:
+    with pytest.raises(flight_client.FlightDataError, match="write the address as grpc://localhost:8815") as caught:
+        flight_client.connect(address)
+    assert caught.value.code == "bad-request"
+
+
+def test_a_pem_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(flight_client.FlightDataError, match="cannot read the PEM file '/nowhere/ca.pem'"):
+        flight_client.connect("grpc+tls://localhost:1", tls_roots="/nowhere/ca.pem")

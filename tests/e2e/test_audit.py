@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,10 @@ def test_a_file_that_is_moved_or_removed_is_followed_by_a_new_one(policed: Lake,
         alice = Client(client, STATIC["alice"])
         for call in (alice.listed, alice.ports, lambda: alice.info("nav")):
             assert code_of(call) == "internal"
+        with pytest.raises(urllib.error.HTTPError) as red:
+            urllib.request.urlopen(f"http://localhost:{running.http.port}/readyz", timeout=20)
+        with red.value as answer:
+            assert json.loads(answer.read())["checks"]["audit"] == "internal"
         file.parent.mkdir()
         assert code_of(alice.listed) == "ok"
         found = lines(file, 5)

@@ -60,6 +60,16 @@ def plain_tls(policed: Lake, files: dict[str, Path]) -> Iterator[Server]:
         yield running
 
 
+def test_all_addresses_are_named_with_their_scheme_and_port(plain_tls: Server) -> None:
+    assert plain_tls.health is not None
+    assert 0 not in (plain_tls.port, plain_tls.http.port, plain_tls.health.port)
+    assert plain_tls.addresses == {
+        "address": f"grpc+tls://127.0.0.1:{plain_tls.port}",
+        "http": f"http://127.0.0.1:{plain_tls.http.port}",
+        "health": f"grpc://127.0.0.1:{plain_tls.health.port}",
+    }
+
+
 @pytest.fixture(scope="module")
 def gate(policed: Lake, files: dict[str, Path]) -> Iterator[Server]:
     with policed.serve(tls=tls(files, "gate")) as running:

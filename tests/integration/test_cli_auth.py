@@ -68,7 +68,9 @@ def test_tokens_are_added_and_old_ones_stay(run: Run, folder: Path) -> None:
 
 def test_an_expired_token_is_told(run: Run, folder: Path) -> None:
     (folder / "p.toml").touch()
-    token = run(folder, "auth", "token", "old", "--expires", "2020-01-01").stdout.strip()
+    token = run(folder, "auth", "token", "old", "--expires", "2999-01-01").stdout.strip()
+    tokens = folder / "t.toml"
+    tokens.write_text(tokens.read_text().replace("2999-01-01", "2020-01-01"))
     done = run(folder, "auth", "whoami", "--token", token)
     assert (done.returncode, "[expired-credential]" in done.stderr) == (1, True)
 
@@ -147,3 +149,28 @@ def test_explain_and_run_as_somebody_show_what_that_caller_gets(
     assert [rows[0] - rows[2], rows[1] - rows[2]] == [4, 2]
     assert "did you mean 'alice'?" in run(tmp_path, "explain", "nav", "--as", "alic").stderr
     assert "unknown-dataset" in run(tmp_path, "explain", "secret_limits", "--as", "alice").stderr
+
+
+def test_a_token_that_would_be_good_for_nobody_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "tokens.toml"
+    with pytest.raises(SystemExit) as ended:
+        main(["auth", "token", "notebooks", "--expires", "2020-01-01", "--file", str(file)])
+    assert ended.value.code == 2
+    assert "has begun (UTC)" in capsys.readouterr().err
+    assert not file.exists()
+
+
+def test_help_of_a_token_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["auth", "token", "--help"])
+    assert "To withdraw it, delete its entry from the file." in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for words in (["version"], ["--version"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != ""

@@ -279,3 +279,31 @@ def test_a_terminal_gets_whole_columns_and_a_note(demo_file: Path) -> None:
     assert "without name, sector: the terminal is too narrow" in text
     assert "the first 40 rows" in text
     assert "2010-03-05" not in text
+
+
+def test_a_missing_table_and_a_missing_dataset_say_what_to_type(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sql"
+    folder.mkdir()
+    (folder / "one.sql").write_text(
+        '-- /// dataset\n-- title = "One"\n-- [columns]\n-- n = { type = "int64" }\n-- ///\nSELECT t.n FROM shop.t AS t'
+    )
+    file = tmp_path / "s.toml"
+    file.write_text(
+        f'[datasets]\ndirectory = "{folder}"\n'
+        f'[catalog]\nuri = "sqlite:///{tmp_path}/c.db"\nwarehouse = "{tmp_path}/w"\n'
+    )
+    for command in ("run", "explain"):
+        with pytest.raises(SystemExit):
+            main([command, "--config", str(file), "one"])
+        assert capsys.readouterr().err == (
+            "error: [internal] the table shop.t is not in the catalog; `athena-flight tables create` and `load` make it, "
+            "`athena-flight demo` those of the demo\n"
+        )
+        with pytest.raises(SystemExit):
+            main([command, "--config", str(file), "two"])
+        assert capsys.readouterr().err == (
+            "error: [unknown-dataset] there is no dataset 'two'; did you mean 'one'? `athena-flight datasets` names those "
+            "there are\n"
+        ).replace("; did you mean 'one'?", ".")

@@ -33,7 +33,7 @@ class Served:
         self.port = 0
 
     def wait_until_listening(self) -> None:
-        self.port = int(self.wait_for(r"serving .*grpc://127\.0\.0\.1:(\d+)"))
+        self.port = int(self.wait_for(r"serving .*address=grpc://127\.0\.0\.1:(\d+)"))
 
     def end(self) -> None:
         self.limit.cancel()
@@ -180,6 +180,7 @@ def test_watch_keeps_the_last_good_version_and_says_so(serve: Serve, folder: Pat
 
 def test_sighup_reads_the_datasets_again(serve: Serve, folder: Path, tmp_path: Path) -> None:
     served = serve(_settings(folder, tmp_path))
+    assert re.search(r"table_missing .*'closes'.* table=market\.prices", served.log)
     with served.client() as client:
         (folder / "more.sql").write_text((folder / "closes.sql").read_text())
         served.process.send_signal(signal.SIGHUP)
@@ -188,6 +189,7 @@ def test_sighup_reads_the_datasets_again(serve: Serve, folder: Path, tmp_path: P
         (folder / "more.sql").write_text("SELECT 1")
         served.process.send_signal(signal.SIGHUP)
         served.wait_for("dataset_wrong .*more.sql:1:1: a dataset file starts with")
+        served.wait_for("datasets_kept")
         assert len(list(client.list_flights())) == 2
     served.process.terminate()
     assert served.process.wait(40) == 0

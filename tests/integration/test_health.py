@@ -13,6 +13,7 @@ import grpc
 import pyarrow.flight as flight
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import REGISTRY
 
 from flight_server.errors import ConfigError, EngineFailed
 from flight_server.health.listener import SERVICES, HealthListener
@@ -141,6 +142,17 @@ def test_outcomes_are_kept_for_their_time_and_a_drain_is_told_at_once() -> None:
     assert len(asked) == 1
     draining.set()
     assert readiness.outcomes() == {"counted": "ok", "draining": "the server is stopping"}
+
+
+def test_what_probes_found_is_a_metric(switch: Switch) -> None:
+    def told() -> float | None:
+        return REGISTRY.get_sample_value("athena_flight_ready", {"check": "switch"})
+
+    switch.readiness.outcomes()
+    assert told() == 1
+    switch.well = False
+    switch.readiness.outcomes()
+    assert told() == 0
 
 
 def test_a_taken_port_is_a_setting_that_is_wrong() -> None:

@@ -56,7 +56,7 @@ def test_server_of_the_compose_file_serves_the_demo_tables(aws: str) -> None:
         ["-i", *(f"{key}={value}" for key, value in env.items()), str(BIN / command[0]), *command[1:]], "env"
     )
     try:
-        address = server.wait_for("grpc://").split("address=")[-1].strip()
+        address = server.wait_for("grpc://").split("address=")[-1].split()[0]
         with flight.connect(address) as client:
             rows = client.do_get(flight.Ticket(b"daily_prices?ticker=AAPL&start_date=2010-01-04&end_date=2010-01-29"))
             assert rows.read_all().num_rows == 19

@@ -215,3 +215,70 @@ def test_a_start_with_an_unknown_key_names_the_nearest(file: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no setting 'auht'; did you mean 'auth'\?") as raised:
         config.load(file)
     assert PLANTED not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[server]\nengines = ['athena']\n[aws]\nregion = 'eu-west-1'\n",
+            "{file}: setting 'athena.results': the Athena engine needs an s3:// prefix, got ''",
+        ),
+        (
+            "[server]\nengines = ['athena']\n[athena]\nresults = 's3://b/r'\n",
+            "{file}: setting 'aws.region': needed for the Athena engine; the AWS chain names none either",
+        ),
+        (
+            "[auth]\njwt_keys = 'keys.json'\n",
+            "{file}:2: settings 'auth.jwt_keys', 'auth.jwt_issuer' and 'auth.jwt_audience' go together",
+        ),
+        ("[tls]\ncertificate = 'any.pem'\n", "{file}: setting 'tls.key': is needed too"),
+        (
+            "[tls]\nclient = 'gate'\n",
+            "{file}:2: setting 'tls.client': client certificates need TLS; set tls.certificate and tls.key",
+        ),
+        ("[server]\nhttp_port = 8815\n", "{file}:2: setting 'server.http_port': 8815 is 'server.port' already"),
+        ("[server]\nport = 8817\n", "{file}: setting 'server.health_port': 8817 is 'server.port' already"),
+        ("[auth]\ntokens = 'no'\n", "{file}:2: setting 'auth.tokens': cannot read 'no': No such file or directory"),
+        ("[auth]\ntokens = 's.toml'\n", "s.toml:1:1: there is no [[auth]]. Known are [[token]]"),
+        (
+            "[tls]\ncertificate = 'no'\nkey = 's.toml'\n",
+            "{file}:2: setting 'tls.certificate': cannot read 'no': No such file or directory",
+        ),
+        (
+            "[server]\nhost = '0.0.0.0'\n",
+            "{file}:2: setting 'server.host': '0.0.0.0' is reached from other machines, and nobody is asked who they "
+            "are; set up [auth], or say server.insecure_allow_remote = true (--insecure-allow-remote)",
+        ),
+    ],
+)
+def test_what_settings_need_of_each_other_is_told_by_check_and_by_serve(
+    capsys: pytest.CaptureFixture[str], file: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    file.write_text(text)
+    (file.parent / "any.pem").write_text("-----BEGIN CERTIFICATE-----")
+    assert checked(capsys, "--config", str(file)) == (1, [message.format(file=file)])
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--config", str(file)])
+    assert ended.value.code == 1
+    said = message.format(file=file).partition(": ")[2]
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("setting", ["duckdb.memory", "duckdb.temp_bytes_max", "system.memory"])
+def test_a_size_is_a_number_with_a_unit(file: Path, setting: str) -> None:
+    section, _, name = setting.partition(".")
+    for good in ("2GB", "512 MiB", "1.5gb"):
+        file.write_text(f"[{section}]\n{name} = '{good}'\n")
+        assert getattr(getattr(config.load(file), section), name) == good
+    for wrong in ("lots", "2", "GB", "-1GB"):
+        file.write_text(f"[{section}]\n{name} = '{wrong}'\n")
+        with pytest.raises(ConfigError) as raised:
+            config.load(file)
+        assert str(raised.value) == (
+            f"setting '{setting}': a size is written as 2GB or 512MiB (got '{wrong}'); "
+            "`athena-flight config check` names all"
+        )

@@ -45,9 +45,14 @@ def test_every_metric_is_told_of() -> None:
 
 
 def test_every_log_event_is_told_of() -> None:
-    pattern = re.compile(r"log\.(?:debug|info|warning|error|exception)\(\s*\"([a-z_]+)\"")
+    # The name of an event can be chosen by a condition: "a" if … else "b".
+    pattern = re.compile(
+        r"log\.(?:debug|info|warning|error|exception)\(\s*\"([a-z_]+)\"(?: if [^,]*? else \"([a-z_]+)\")?"
+    )
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "flight_server").rglob("*.py"))
-    for event in pattern.findall(source):
+    found = {event for pair in pattern.findall(source) for event in pair if event}
+    assert {"serving", "datasets_good_again"} <= found
+    for event in found:
         assert f"`{event}`" in ROWS, event
 
 
@@ -66,7 +71,7 @@ def test_every_dataset_of_the_servers_own_is_told_of_with_its_parameters(own: Da
     assert ROWS[f"`{own.name}`"].endswith(f"| {parameters} |")
 
 
-@pytest.mark.parametrize("check", ["catalog", "datasets", "disk", "engine:…"])
+@pytest.mark.parametrize("check", ["catalog", "datasets", "audit", "disk", "engine:…"])
 def test_every_check_of_readiness_is_told_of(check: str) -> None:
     # The names are those of test_health.py, which asks a real server.
     assert f"`{check}`" in ROWS

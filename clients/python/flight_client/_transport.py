@@ -17,10 +17,20 @@ from typing import Any, TypeVar
 import pyarrow.flight as flight
 import pyarrow.ipc as ipc
 
-from flight_client.errors import RETRIED, FlightDataError, ServerError, Unauthenticated, Unavailable, from_wire
+from flight_client.errors import (
+    RETRIED,
+    FlightDataError,
+    InvalidRequest,
+    ServerError,
+    Unauthenticated,
+    Unavailable,
+    from_wire,
+)
 from flight_client.settings import Settings
 
 _R = TypeVar("_R")
+# What pyarrow's client can connect to.
+_SCHEMES = ("grpc", "grpc+tcp", "grpc+tls", "grpc+unix")
 # First pause, longest pause, and the time after which a busy server is reported: a person waits that long, not longer.
 RETRY_FIRST_S, RETRY_MAX_S, RETRY_TOTAL_S = 0.2, 5.0, 30.0
 # Everything but a stream answers within milliseconds; a server that says nothing for so long never will.
@@ -34,6 +44,7 @@ class Transport:
     """A FlightClient that speaks in our errors. Thread-safe; `close` ends its streams."""
 
     def __init__(self, settings: Settings) -> None:
+        _check_address(settings.url)
         self.url = settings.url
         self._settings = settings
         self._watch = _Watch()
@@ -178,7 +189,19 @@ def encode(body: Mapping[str, object]) -> bytes:
 
 
 def _pem(file: Any) -> bytes | None:
-    return None if file is None else file.read_bytes()
+    if file is None:
+        return None
+    try:
+        found: bytes = file.read_bytes()
+    except OSError as error:
+        raise InvalidRequest("bad-request", f"cannot read the PEM file {str(file)!r}: {error.strerror}") from None
+    return found
+
+
+def _check_address(url: str) -> None:
+    scheme, mark, host = url.partition("://")
+    if not mark or not host or scheme not in _SCHEMES:
+        raise InvalidRequest("bad-request", f"{url!r} is no address; write the address as grpc://localhost:8815")
 
 
 class _Watch(flight.ClientMiddlewareFactory):

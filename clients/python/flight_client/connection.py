@@ -37,7 +37,7 @@ def connect(
     queries go on, in terminals and notebooks, where rich is installed.
 
     Asks the server for its datasets, so that a wrong address or credential is met here. Raises ValueError for settings,
-    FlightDataError for what the server says.
+    FlightDataError for an address that is none, a PEM file that cannot be read, and what the server says.
     """
     given = {"url": url, "token": token, "user": user, "password": password}
     files = {"tls_roots": tls_roots, "cert": cert, "key": key}
