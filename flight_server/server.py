@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError
 from pyarrow import fs as pafs
 from pyiceberg.catalog import Catalog
 
-from flight_server import preconditions
+from flight_server import preconditions, scratch
 from flight_server.config import Config
 from flight_server.datasets import registry, system
 from flight_server.datasets.policies import FILE
@@ -151,6 +151,8 @@ def build(config: Config) -> Server:
         log.warning("no_tls", reason="credentials and rows travel in the clear, unless a proxy in front adds TLS")
     audit = Audit(config.audit)
     _check_port(config.server.host, config.server.port)
+    if swept := scratch.sweep():
+        log.info("scratch_swept", folders=len(swept), reason="processes that were killed left them")
     with ExitStack() as undo:
         stop_traces = start_traces(config)
         undo.callback(stop_traces)

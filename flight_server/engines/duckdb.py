@@ -8,7 +8,6 @@ settings can no longer be changed: the second wall behind `plan/allowed.py`. Res
 from __future__ import annotations
 
 import importlib
-import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import pyarrow as pa
 from flight_server.config import DuckDB as Settings
 from flight_server.errors import Cancelled, EngineFailed, ResultLost
 from flight_server.model import EngineName, Execution, ExecutionStats, Plan, StoredResult
+from flight_server.scratch import Scratch
 from flight_server.telemetry import metrics
 
 # Load order matters: iceberg needs avro for its manifests, and both read through httpfs for s3:// warehouses.
@@ -60,11 +60,11 @@ class DuckDBEngine:
         self._results = results
         self.keeps: Literal["nothing", "here", "shared"] = "nothing" if results is None else "here"
         # Not the working directory, which is DuckDB's own choice and may be read-only or a repository.
-        self._spill = tempfile.TemporaryDirectory(prefix="athena-flight-spill-", ignore_cleanup_errors=True)
+        self._spill = Scratch("spill")
         self._connection = duckdb.connect(
             ":memory:",
             config={
-                "temp_directory": self._spill.name,
+                "temp_directory": str(self._spill.path),
                 "threads": settings.threads,
                 "memory_limit": settings.memory,
                 "max_temp_directory_size": settings.temp_bytes_max,
@@ -131,7 +131,7 @@ class DuckDBEngine:
 
     def close(self) -> None:
         self._connection.close()
-        self._spill.cleanup()
+        self._spill.remove()
         if self._results is not None:
             self._results.close()
 

@@ -7,8 +7,6 @@ not write, and rows that policies guard are gone with it.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -20,6 +18,7 @@ import pyarrow as pa
 
 from flight_server.errors import ResultLost
 from flight_server.model import Part, StoredResult
+from flight_server.scratch import Scratch
 from flight_server.telemetry import log, metrics
 
 # Half the disk for prices (facts: lz4 0.52), at a cost that is small against the query's.
@@ -41,7 +40,7 @@ class LocalStore:
         self._lock = threading.Lock()
         # With the bytes on disk of each, which are fewer than those sent.
         self._results: OrderedDict[str, tuple[StoredResult, int]] = OrderedDict()
-        self._folder: Path | None = None
+        self._folder: Scratch | None = None
         self._kept = 0
         self._writing = 0
         self._made = 0
@@ -114,16 +113,16 @@ class LocalStore:
             self._kept = self._writing = 0
             folder, self._folder = self._folder, None
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.remove()
 
     def _copy(self, schema: pa.Schema) -> _Copy:
         with self._lock:
             if self._closed:
                 return _Copy(None, schema, 0, self._grow)
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="athena-flight-results-"))
+                self._folder = Scratch("results")
             self._made += 1
-            return _Copy(self._folder / f"{self._made}.arrow", schema, self._bytes_max // _SHARE, self._grow)
+            return _Copy(self._folder.path / f"{self._made}.arrow", schema, self._bytes_max // _SHARE, self._grow)
 
     def _grow(self, count: int) -> bool:
         """Count `count` bytes more of a copy, or fewer, and make room. False where the others leave none."""

@@ -5,8 +5,6 @@ A file is for its maker alone, does not outlive the process, and all files toget
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from flight_server.errors import Unavailable
+from flight_server.scratch import Scratch
 
 # Half the disk for prices (facts: lz4 0.52), at a cost that a disk hides.
 _COMPRESSION = "lz4"
@@ -26,7 +25,7 @@ class Spill:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._lock = threading.Lock()
-        self._folder: Path | None = None
+        self._folder: Scratch | None = None
         self._used = 0
         self._made = 0
         self._closed = False
@@ -37,9 +36,9 @@ class Spill:
             if self._closed:
                 raise Unavailable("draining", "the server is stopping; ask another one, or this one again later")
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="athena-flight-"))
+                self._folder = Scratch("submitted")
             self._made += 1
-            return SpillFile(self, self._folder / f"{self._made}.arrow", schema)
+            return SpillFile(self, self._folder.path / f"{self._made}.arrow", schema)
 
     def grow(self, count: int) -> None:
         """Count `count` bytes more, or fewer. Raises Unavailable (busy) when that is too many."""
@@ -54,7 +53,7 @@ class Spill:
             self._closed = True
             folder, self._folder = self._folder, None
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.remove()
 
 
 class SpillFile:

@@ -277,7 +277,7 @@ def test_a_full_disk_fails_the_query_and_nothing_else(
         assert (query.kept, submissions._spill._used) == (None, 0)
         folder = submissions._spill._folder
         assert folder is not None
-        assert list(folder.iterdir()) == []
+        assert list(folder.path.iterdir()) == []
         monkeypatch.undo()
         again = submissions.submit(plan, ANONYMOUS)
         wait_until(lambda: again.state == "SUCCEEDED")
