@@ -262,6 +262,11 @@ class Limits(_Section):
     queue_wait_s: float = Field(
         1.0, ge=0, description="How long a call waits for a place before `busy`; clients come again by themselves."
     )
+    backlog_max: int = Field(
+        64,
+        ge=1,
+        description="Calls whose threads wait for their first turn; past it new ones are `busy`, as each slows all.",
+    )
     stream_idle_s: float = Field(
         300.0,
         gt=0,

@@ -192,6 +192,7 @@ def build(config: Config) -> Server:
     metrics.CALLS_RUNNING.set_function(lambda: service.calls.count)
     metrics.CALLS_QUEUED.labels("call").set_function(lambda: service.calls.short.queued)
     metrics.CALLS_QUEUED.labels("stream").set_function(lambda: service.calls.streams.queued)
+    metrics.CALLS_QUEUED.labels("backlog").set_function(service.calls.waiting)
     metrics.STREAMS_UNREAD.set_function(lambda: sum(call.unread for call in service.calls.present()))
     metrics.DATASETS.set_function(lambda: system.files(pipeline.registry))
     return Server(config, pipeline, service, http, health, engines, catalog, stop_traces)

@@ -81,6 +81,27 @@ class Calls:
         self._running: set[Call] = set()
         self._uploading: set[Call] = set()
         self._draining = threading.Event()
+        self._backlog_max = limits.backlog_max
+        # How many calls wait for their first turn (service/backlog.py); of the Flight service, once it listens.
+        self.waiting: Callable[[], int] = lambda: 0
+
+    def spare(self, call: Call) -> None:
+        """Refuse a call at once while too many wait for their first turn. Raises Unavailable (busy).
+
+        A caller of a verified name who has no other call is let in: the flood is somebody else's.
+        """
+        if self.waiting() <= self._backlog_max:
+            return
+        if call.named and call.caller is not None:
+            name = call.caller.name
+            if not any(each.caller is not None and each.caller.name == name for each in self.present()):
+                return
+        raise Unavailable("busy", "more calls come in than can be answered; try again in a few seconds")
+
+    @property
+    def known(self) -> int:
+        """Calls whose threads have had their first turn."""
+        return len(self._present) + self.uploads.taken
 
     def begin(self, call: Call) -> None:
         """Take the place of a call whose method comes only when its client has sent something, if it ever does.
@@ -338,6 +359,7 @@ class CallFactory(flight.ServerMiddlewareFactory):
         try:
             self._audit.check()
             _identify(call, self._authentication.identify(headers))
+            self._calls.spare(call)
             self._calls.begin(call)
         except BaseException as error:  # noqa: BLE001 - the RPC wrapper's first third: nothing leaks from here either
             refusal = wire(error, call, before_method=True)

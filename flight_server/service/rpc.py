@@ -23,6 +23,7 @@ from flight_server.service import calls, descriptors, tls
 from flight_server.service.admission import Rate
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication
+from flight_server.service.backlog import Backlog
 from flight_server.service.calls import Call, CallFactory, Calls, caller_of
 from flight_server.service.descriptors import Tickets
 from flight_server.service.flight_sql import messages
@@ -109,12 +110,15 @@ class FlightService(flight.FlightServerBase):
         )
         self.calls.port = self.port
         self._watch = Watch(self.calls, config.limits, self.port)
+        self._backlog = Backlog(lambda: self.calls.known)
+        self.calls.waiting = lambda: self._backlog.waiting
 
     def shutdown(self) -> None:
         """Stop listening, and wait for the calls that gRPC is not done with."""
         self._watch.end()
         super().shutdown()
         self._watch.close()
+        self._backlog.close()
         self.spending.close()
 
     @_rpc

@@ -23,7 +23,11 @@ SCANNED_BYTES = Counter("athena_flight_scanned_bytes", "Bytes that engines say t
 DOLLARS = Counter("athena_flight_usd", "Dollars that queries cost at the configured price.", ["dataset"])
 ENGINE_QUERIES = Counter("athena_flight_engine_queries", "Query executions of Athena, by how they ended.", ["state"])
 CALLS_RUNNING = Gauge("athena_flight_calls_running", "Calls that hold a place now.")
-CALLS_QUEUED = Gauge("athena_flight_calls_queued", "Calls that wait for a place, by the kind of place.", ["kind"])
+CALLS_QUEUED = Gauge(
+    "athena_flight_calls_queued",
+    "Calls that wait for a place, by the kind of place; `backlog`: for their first turn.",
+    ["kind"],
+)
 STREAMS_UNREAD = Gauge("athena_flight_streams_unread", "Streams whose next batch their client has not taken yet.")
 CONNECTIONS_CLOSED = Counter(
     "athena_flight_connections_closed", "Connections cut: nobody read on them, or there were too many.", ["reason"]

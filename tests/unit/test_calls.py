@@ -56,3 +56,21 @@ def test_an_engine_that_lets_go_slowly_holds_up_its_own_call_only() -> None:
         until(lambda: calls.count == 0)
     assert not both.broken
     assert calls.streams.taken == 0
+
+
+def test_while_too_many_wait_for_a_first_turn_only_callers_without_another_call_are_let_in() -> None:
+    calls = Calls(Limits(backlog_max=10))
+    ann, ben = call(calls, "GetFlightInfo", ANN), call(calls, "GetFlightInfo", BEN)
+    calls.enter(ann)
+    calls.waiting = lambda: 10
+    calls.spare(call(calls, "GetFlightInfo", ANN))
+    calls.waiting = lambda: 11
+    with pytest.raises(Unavailable, match=r"\[busy\] more calls come in than can be answered"):
+        calls.spare(call(calls, "GetFlightInfo", ANN))
+    calls.spare(ben)
+    nobody = call(calls, "GetFlightInfo", Caller("anonymous"))
+    nobody.named = False
+    with pytest.raises(Unavailable, match=r"\[busy\]"):
+        calls.spare(nobody)
+    ann.call_completed(None)
+    calls.spare(call(calls, "GetFlightInfo", ANN))

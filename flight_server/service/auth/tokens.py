@@ -29,7 +29,9 @@ _LABEL = b"athena-flight session tokens 1"
 
 def refused(reason: str = "") -> Unauthenticated:
     """The one answer to every credential that is wrong: it does not say in which way. `reason` is for the log."""
-    error = Unauthenticated("bad-credential", "the credential is not accepted; `athena-flight auth` makes new ones")
+    error = Unauthenticated(
+        "bad-credential", "the credential is not accepted; ask the operator for another one (`athena-flight auth`)"
+    )
     error.add_note(reason)
     return error
 
