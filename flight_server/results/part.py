@@ -89,6 +89,9 @@ def translated(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ResultLost(f"the part {name!r} is not there") from error
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        # It was there when it was opened, and has gone since.
+        if "AWS Error NO_SUCH_KEY" in str(error):
+            raise ResultLost(f"the part {name!r} is not there") from error
         # Arrow says this of every answer of S3, and of no answer; everything else is about the content.
         kind = EngineFailed if "AWS Error" in str(error) else ResultLost
         raise kind(f"the part {name!r} cannot be read: {str(error).splitlines()[0][:200]}") from error

@@ -43,7 +43,9 @@ class FaultyStore:
         time.sleep(float(rule.get("delay_s", 0)))
         kind = rule["kind"]
         if kind in ERRORS:
-            return _error(start_response, *ERRORS[kind])
+            answer = _error(start_response, *ERRORS[kind])
+            # An answer to HEAD has no body: it would be taken for the next answer of the connection.
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else answer
         if kind == "reset":
             _break(environ)
             return []

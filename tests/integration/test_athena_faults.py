@@ -180,6 +180,15 @@ def test_an_object_that_the_manifest_names_and_the_bucket_has_not(labs: Labs, aw
     assert outcome(lab, "ids", 370) == "exact"
 
 
+def test_an_object_that_goes_between_two_requests(labs: Labs, aws: LocalAws) -> None:
+    """Its HEAD is answered, and its GET says that there is no such object."""
+    lab = labs.open({"ids": IDS})
+    aws.s3_faults({"kind": "missing", "match": parts_of(), "method": "GET", "count": 1})
+    assert "is not there" in outcome(lab, "ids", 372)
+    aws.s3_faults()
+    assert outcome(lab, "ids", 372) == "exact"
+
+
 def test_a_missing_manifest_of_athena_is_an_error_with_the_query_id(lab: Lab, aws: LocalAws) -> None:
     reading(aws, {"kind": "missing"}, "-manifest.csv")
     assert "manifest" in outcome(lab, "ids", 371)
