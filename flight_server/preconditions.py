@@ -1,6 +1,6 @@
 """What settings need of each other and of this machine: `serve` refuses to start for it, `config check` names it all.
 
-Nothing is opened but the files that settings name, and no network is used. What one value must be is config.py's
+Nothing is opened but the files that settings name, and no network is used. What one value must be is config's
 business; what stands in the files of datasets is `athena-flight check`'s.
 """
 

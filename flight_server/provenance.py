@@ -1,6 +1,6 @@
 """Where each effective setting comes from, and what is in the file and the environment that no setting is.
 
-For `athena-flight config`; what the settings are is config.py's business. Secrets are never shown, also not those in
+For `athena-flight config`; what the settings are is config's business. Secrets are never shown, also not those in
 the user part or the query of a URL.
 """
 

@@ -1,0 +1,60 @@
+"""All settings, read once into one frozen object: `athena-flight.toml`, then ATHENA_FLIGHT_… variables, then flags.
+
+Every limit has its reason in its description; the description is its documentation (docs/operations.md is compared
+with it). Nothing else in the package reads the environment, but provenance.py, which tells where a setting was found.
+"""
+
+from flight_server.config.sections import (
+    Athena,
+    Audit,
+    Auth,
+    Aws,
+    Budget,
+    Catalog,
+    Cost,
+    Datasets,
+    DuckDB,
+    Limits,
+    Lock,
+    Log,
+    Results,
+    Server,
+    Sql,
+    Submitted,
+    System,
+    Telemetry,
+    Tls,
+    without_secrets,
+)
+from flight_server.config.sources import DEFAULT_FILE, PREFIX, Config, file_of, from_file, load, settings, wrong_value
+
+__all__ = [
+    "DEFAULT_FILE",
+    "PREFIX",
+    "Athena",
+    "Audit",
+    "Auth",
+    "Aws",
+    "Budget",
+    "Catalog",
+    "Config",
+    "Cost",
+    "Datasets",
+    "DuckDB",
+    "Limits",
+    "Lock",
+    "Log",
+    "Results",
+    "Server",
+    "Sql",
+    "Submitted",
+    "System",
+    "Telemetry",
+    "Tls",
+    "file_of",
+    "from_file",
+    "load",
+    "settings",
+    "without_secrets",
+    "wrong_value",
+]
