@@ -54,8 +54,9 @@ def ask(url: str, right: dict[tuple[str, float], list[tuple[Any, ...]]], seconds
 def run(server: Counted, seconds: float) -> None:
     right = expected(server.url)
     assert sum(map(len, right.values())) > 8
-    # Once before, so that what is made once (pools of threads, connections) is there.
-    ask(server.url, right, 0.5, 0)
+    # Once before and by as many, so that what is made once is there: pools of threads, connections to the catalog.
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda i: ask(server.url, right, 0.5, i), range(THREADS)))
     until(lambda: server.server.flight.calls.count == 0)
     files = psutil.Process(os.getpid()).num_fds()
     with ThreadPoolExecutor(THREADS) as pool:
