@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import secrets
 import shutil
@@ -150,7 +151,9 @@ def build(config: Config) -> Server:
     if not is_loopback(config.server.host) and not tls.enabled(config.tls):
         log.warning("no_tls", reason="credentials and rows travel in the clear, unless a proxy in front adds TLS")
     audit = Audit(config.audit)
-    _check_port(config.server.host, config.server.port)
+    _check_port(config.server.host, config.server.port, "server.port", "another with --port")
+    if config.server.health:
+        _check_port(config.server.host, port_beside(config, "health_port"), "server.health_port", "another, or 0")
     if swept := scratch.sweep():
         log.info("scratch_swept", folders=len(swept), reason="processes that were killed left them")
     with ExitStack() as undo:
@@ -242,7 +245,7 @@ def build_checks(
     }
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(host: str, port: int, setting: str, way_out: str) -> None:
     """Raise ConfigError when nothing can listen there: of gRPC's own failure no reason is left but in its log."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -251,7 +254,11 @@ def _check_port(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            setting, way_out = "server.host", "an address of this machine with --host, or 0.0.0.0 for all of them"
+        raise ConfigError(
+            f"setting '{setting}': cannot listen on {host}:{port}: {error.strerror}; choose {way_out}"
+        ) from error
 
 
 def build_engines(config: Config, catalog: Catalog, kept: LocalStore | None = None) -> dict[EngineName, Engine]:
