@@ -31,7 +31,7 @@ from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
 from flight_server.engines.result_types import ResultTypes
 from flight_server.engines.system import SystemEngine
-from flight_server.errors import ConfigError, DatasetError, EngineFailed, TableError
+from flight_server.errors import ConfigError, DatasetError, EngineFailed, SetupError, TableError
 from flight_server.health.listener import HealthListener
 from flight_server.health.readiness import Check, Readiness
 from flight_server.http.app import build_app
@@ -48,7 +48,7 @@ from flight_server.results.parts import Budget, PartReader
 from flight_server.results.store import Store
 from flight_server.service import own_tables, tls
 from flight_server.service.audit import Audit
-from flight_server.service.auth import Authentication, identities
+from flight_server.service.auth import Authentication
 from flight_server.service.descriptors import Tickets
 from flight_server.service.rpc import FlightService
 from flight_server.statements import Statements
@@ -111,12 +111,13 @@ class Server:
         self.stop_traces()
         log.info("stopped")
 
-    def reload(self) -> list[DatasetError]:
+    def reload(self) -> list[SetupError]:
         """Read datasets, policies, tokens, passwords and certificate names again.
 
         All or nothing: with any error everything stays as it was. TLS certificates are read at start only.
         """
-        found, errors = load_datasets(self.config.datasets.directory)
+        found, read = load_datasets(self.config.datasets.directory)
+        errors: list[SetupError] = [*read]
         if self.pipeline.registry.policies.digest and not found.policies.digest and not errors:
             # An editor that is just saving, or a copy that is not complete, must not open every row.
             path = self.config.datasets.directory / FILE
@@ -124,13 +125,14 @@ class Server:
         try:
             found = system.served(found, system.load(self.config.system.roles))
             errors += self.pipeline.policy_problems(found)
-            callers = identities.load(self.config.auth)
-        except DatasetError as error:
+            with self.flight.authentication.reading() as take:
+                if not errors:
+                    # One assignment for datasets and policies: no request sees the one without the other.
+                    self.pipeline.registry = found
+                    take()
+        except SetupError as error:
+            # A file of callers, or the catalog that policies are held against: it can be out of reach for a while.
             errors.append(error)
-        if not errors:
-            # One assignment for datasets and policies: no request sees the one without the other.
-            self.pipeline.registry = found
-            self.flight.authentication.identities = callers
         return errors
 
 
