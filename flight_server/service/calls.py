@@ -19,7 +19,7 @@ import pyarrow.flight as flight
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from flight_server.config import Limits
-from flight_server.errors import CODES, Error, ServerError, TimedOut, Unavailable
+from flight_server.errors import CODES, Error, ServerError, SetupError, TimedOut, Unavailable
 from flight_server.model import Caller
 from flight_server.service import connections, status
 from flight_server.service.admission import Places
@@ -412,18 +412,26 @@ def wire(error: BaseException, call: Call, *, before_method: bool = False) -> Ex
     """What the client gets for `error`; what the operator must know is logged, and the call's code noted."""
     # Of pyarrow's methods only get_schema knows no Flight errors; middleware before it does.
     get_schema = call.outcome.method == "GetSchema" and not before_method
-    if isinstance(error, Error):
+    # A SetupError in a call is a catalog, or its storage, that does not answer; why is for the operator.
+    if isinstance(error, Error) and not isinstance(error, SetupError):
         call.outcome.code = error.code
         if isinstance(error, ServerError):
             log.error("request_failed", code=error.code, message=error.message, dataset=call.outcome.dataset)
         elif notes := getattr(error, "__notes__", None):
             log.info("request_refused", code=error.code, method=call.outcome.method, reason="; ".join(notes))
         return status.to_wire(error, get_schema=get_schema)
-    # Nobody expected this: the client gets an id, the log what happened.
+    # The client gets an id, the log what happened.
     incident = uuid.uuid4().hex[:12]
     call.outcome.code = "internal"
-    log.error("internal_error", incident=incident, method=call.outcome.method, exc_info=error)
-    message = f"the server failed; its log has the incident {incident}"
+    if isinstance(error, SetupError):
+        log.error(
+            "request_failed", code="internal", message=str(error), dataset=call.outcome.dataset, incident=incident
+        )
+        message = f"the tables cannot be looked up now; the server's log has the incident {incident}"
+    else:
+        # Nobody expected this.
+        log.error("internal_error", incident=incident, method=call.outcome.method, exc_info=error)
+        message = f"the server failed; its log has the incident {incident}"
     return status.to_wire(ServerError("internal", message), get_schema=get_schema)
 
 

@@ -92,7 +92,13 @@ def test_a_catalog_out_of_reach_refuses_a_reload_and_ends_nothing(lake_copy: Lak
             assert [str(error) for error in running.reload()] == [
                 "cannot look up table 'p.nav': unable to open database file"
             ]
-            assert Client(client, STATIC["alice"]).listed() == {"nav", "public_names"}
+            alice = Client(client, STATIC["alice"])
+            assert alice.listed() == {"nav", "public_names"}
+            assert code_of(alice.ports) == "internal"
+            with pytest.raises(
+                flight.FlightInternalError, match=r"\[internal\] the tables cannot be looked up now; .* incident \w+"
+            ):
+                alice.ports()
         assert running.reload() == []
         assert Client(client, STATIC["alice"]).listed() == {"nav"}
 
