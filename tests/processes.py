@@ -26,9 +26,9 @@ print(reader.read_all().num_rows, flush=True)
 class Process:
     """A child whose lines are read in a thread. `wait_for` gives the first line with a text in it."""
 
-    def __init__(self, arguments: list[str], command: str = sys.executable) -> None:
+    def __init__(self, arguments: list[str], command: str = sys.executable, folder: Path = ROOT) -> None:
         self.child = subprocess.Popen(
-            [command, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [command, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.lines: list[str] = []
         self._changed = threading.Condition()
