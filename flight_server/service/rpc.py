@@ -19,15 +19,18 @@ from flight_server.datasets.describe import contract_json
 from flight_server.errors import InvalidRequest, TimedOut, Unsupported, nearest
 from flight_server.model import Dataset, Plan, Request, plan_json, to_json
 from flight_server.pipeline import ENGINE_ROLE, Answer, Pipeline
-from flight_server.service import calls, descriptors, tls
+from flight_server.service import descriptors, middleware, tls
 from flight_server.service.admission import Rate
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication
 from flight_server.service.backlog import Backlog
-from flight_server.service.calls import Call, CallFactory, Calls, caller_of
+from flight_server.service.call import Call
+from flight_server.service.calls import Calls
 from flight_server.service.descriptors import Tickets
 from flight_server.service.flight_sql import messages
 from flight_server.service.flight_sql import service as flight_sql
+from flight_server.service.middleware import CallFactory, HandshakeHandler, call_of, caller_of
+from flight_server.service.outcome import Outcome, as_text, digest
 from flight_server.service.spending import Spending
 from flight_server.service.streams import Prefetch, stream
 from flight_server.service.submissions import Submissions
@@ -55,7 +58,7 @@ def _rpc(
 
     @functools.wraps(method)
     def wrapped(self: FlightService, context: flight.ServerCallContext, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        call = _call(context)
+        call = call_of(context)
         try:
             if call.caller is None:
                 # No header said it, so the client's certificate does; only here is its name known.
@@ -66,7 +69,7 @@ def _rpc(
             with traces.current(call.span):
                 result = method(self, context, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - the RPC wrapper: everything is reported, nothing leaks
-            raise calls.wire(error, call) from None
+            raise call.failed(error) from None
         # A stream ends after its method: `_batches` says how.
         if call.outcome.method != "DoGet":
             call.outcome.code = "ok"
@@ -104,8 +107,8 @@ class FlightService(flight.FlightServerBase):
         super().__init__(
             location,
             # With a handler the certificate's name is lost, without one there is no Handshake (docs/security.md).
-            auth_handler=None if authentication.by_certificate else calls.HandshakeHandler(),
-            middleware={calls.NAME: CallFactory(self.calls, authentication, audit, records)},
+            auth_handler=None if authentication.by_certificate else HandshakeHandler(),
+            middleware={middleware.NAME: CallFactory(self.calls, authentication, audit, records)},
             **tls.options(config.tls),
         )
         self.calls.port = self.port
@@ -134,7 +137,7 @@ class FlightService(flight.FlightServerBase):
             return flight.SchemaResult(known)
         request = self._asked(context, descriptor)
         dataset = self._pipeline.describe(request, caller_of(context))
-        _call(context).outcome.dataset = dataset.name
+        call_of(context).outcome.dataset = dataset.name
         return flight.SchemaResult(dataset.schema)
 
     @_rpc
@@ -151,7 +154,7 @@ class FlightService(flight.FlightServerBase):
 
     @_rpc
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:
-        call, asked = _call(context), self._sql.ticket(ticket.ticket)
+        call, asked = call_of(context), self._sql.ticket(ticket.ticket)
         if messages.is_command(asked):
             table = self._sql.table(asked, caller_of(context))
             call.outcome.code = "ok"
@@ -185,7 +188,7 @@ class FlightService(flight.FlightServerBase):
             request = descriptors.decode(body, self._body_max)
             plan, caller = self._plan(context, request), caller_of(context)
             self._count(context, plan)
-            query = self.submissions.submit(plan, caller, named=_call(context).named)
+            query = self.submissions.submit(plan, caller, named=call_of(context).named)
             found = {"id": query.id, "state": query.state}
         elif action.type in ("status", "result", "cancel"):
             return iter([flight.Result(self._submitted(context, action.type, body))])
@@ -206,7 +209,7 @@ class FlightService(flight.FlightServerBase):
         writer: flight.FlightMetadataWriter,
     ) -> None:
         if messages.is_command(descriptor.command or b""):
-            call = _call(context)
+            call = call_of(context)
             call.waits()
             self._sql.put(descriptor.command, caller_of(context), reader, writer)
             return call.goes_on()
@@ -238,12 +241,12 @@ class FlightService(flight.FlightServerBase):
             self._count(context, plan)
             return self._pipeline.answer(plan)
         answer = self.submissions.answer(request.submission, caller_of(context))
-        _name(_call(context).outcome, answer.plan)
+        _name(call_of(context).outcome, answer.plan)
         return answer
 
     def _count(self, context: flight.ServerCallContext, plan: Plan) -> None:
         """Hold a statement that is to run against its caller's rate."""
-        call = _call(context)
+        call = call_of(context)
         if plan.dataset.unnamed and call.named:
             self._ad_hoc.spend(caller_of(context).name)
 
@@ -255,7 +258,7 @@ class FlightService(flight.FlightServerBase):
         if what == "status":
             return json.dumps(self.submissions.seen(query_id, caller).status()).encode()
         query = self.submissions.finished(query_id, caller)
-        _name(_call(context).outcome, query.plan)
+        _name(call_of(context).outcome, query.plan)
         asked = flight.FlightDescriptor.for_path(query.plan.dataset.name)
         ticket = self._tickets.issue(query.plan, query.id if query.kept else None)
         return bytes(self._info(asked, query.plan, ticket, (query.rows, query.bytes)).serialize())
@@ -278,8 +281,8 @@ class FlightService(flight.FlightServerBase):
 
     def _plan(self, context: flight.ServerCallContext, request: Request) -> Plan:
         caller = caller_of(context)
-        outcome = _call(context).outcome
-        outcome.dataset, outcome.params = calls.as_text(request.dataset[:80]) or SQL, _digest(request)
+        outcome = call_of(context).outcome
+        outcome.dataset, outcome.params = as_text(request.dataset[:80]) or SQL, _digest(request)
         if request.sql is None:
             # What is wrong with the request is then counted as this dataset's.
             dataset = self._pipeline.describe(request, caller)
@@ -328,7 +331,7 @@ class FlightService(flight.FlightServerBase):
             # The end is sent behind what the client has not read yet.
             call.waits()
         except Exception as error:  # noqa: BLE001 - the RPC wrapper's other half: a stream outlives its method
-            raise calls.wire(error, call) from None
+            raise call.failed(error) from None
 
     def _describe(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
         found = descriptors.decode_object(body, self._body_max, ["dataset", "version"])
@@ -336,7 +339,7 @@ class FlightService(flight.FlightServerBase):
         if not isinstance(name, str) or not (version is None or type(version) is int):
             raise InvalidRequest("bad-request", 'write {"dataset": "daily_prices"}')
         dataset = self._pipeline.describe(Request(name, version=version), caller_of(context))
-        _call(context).outcome.dataset = dataset.name
+        call_of(context).outcome.dataset = dataset.name
         return contract_json(dataset)
 
     def _explain(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
@@ -351,38 +354,32 @@ class FlightService(flight.FlightServerBase):
         return flight.FlightInfo(dataset.schema, descriptor, [], -1, -1, ordered=bool(dataset.sorted))
 
 
-def _call(context: flight.ServerCallContext) -> Call:
-    call = context.get_middleware(calls.NAME)
-    assert isinstance(call, Call)  # noqa: S101 - CallFactory puts one on every RPC
-    return call
-
-
-def _name(outcome: calls.Outcome, plan: Plan) -> None:
+def _name(outcome: Outcome, plan: Plan) -> None:
     """Say in a call's log line, audit line and metrics what is answered."""
     outcome.dataset = outcome.known = plan.dataset.name
     outcome.version = plan.dataset.version
     outcome.fingerprint, outcome.engine, outcome.cache = plan.fingerprint, plan.engine, plan.cache
     values = {name: to_json(value) for name, value in plan.params.items()}
-    outcome.params = _digest(plan.statement) if plan.statement else calls.digest(values)
+    outcome.params = _digest(plan.statement) if plan.statement else digest(values)
     outcome.policies = tuple(each.name for each in plan.policies)
 
 
 def _digest(request: Request) -> str:
     """The hash of what was asked: of a statement, its text is a part."""
-    return calls.digest(request.params if request.sql is None else {"sql": request.sql, "params": request.params})
+    return digest(request.params if request.sql is None else {"sql": request.sql, "params": request.params})
 
 
-def _account(outcome: calls.Outcome, answer: Answer) -> None:
+def _account(outcome: Outcome, answer: Answer) -> None:
     stats = answer.execution.stats
     outcome.query_id, outcome.scanned_bytes, outcome.usd = stats.query_id, stats.scanned_bytes, stats.usd
 
 
-def _end_stream(span: Span, outcome: calls.Outcome) -> None:
+def _end_stream(span: Span, outcome: Outcome) -> None:
     traces.note(span, {"rows": outcome.rows, "bytes": outcome.bytes})
     span.end()
 
 
-def _add_trailers(context: flight.ServerCallContext, answer: Answer, outcome: calls.Outcome) -> None:
+def _add_trailers(context: flight.ServerCallContext, answer: Answer, outcome: Outcome) -> None:
     stats, plan = answer.execution.stats, answer.plan
     trailers = {
         "rows": outcome.rows,

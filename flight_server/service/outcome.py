@@ -1,0 +1,82 @@
+"""What is said of a call: noted while it goes on, and told once when it has ended.
+
+The same values are the log line, the audit line, the metrics, the row of `sys_calls` and the attributes of the span. No
+value of a parameter is among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from opentelemetry.trace import Span
+
+from flight_server.errors import CODES, Error, ServerError
+from flight_server.service.audit import Audit
+from flight_server.telemetry import log, metrics, traces
+from flight_server.telemetry.records import Records
+
+# What a span says of a call. Not its caller: traces leave the house.
+_TRACED = ("dataset", "version", "engine", "query_id", "rows", "bytes", "cache", "fingerprint", "scanned_bytes", "usd")
+
+
+@dataclass
+class Outcome:
+    """What the log line of a call says; filled in as the call goes on."""
+
+    method: str
+    caller: str = ""
+    dataset: str = ""
+    fingerprint: str = ""
+    engine: str = ""
+    query_id: str = ""
+    rows: int = 0
+    bytes: int = 0
+    cache: str = ""
+    scanned_bytes: int = 0
+    usd: float = 0.0
+    # The dataset's name once it is known to be one: labels take no text of a client.
+    known: str = ""
+    version: int = 0
+    first_batch_s: float | None = None
+    # SHA-256 of the parameters as canonical JSON, and the names of the policies that held.
+    params: str = ""
+    policies: tuple[str, ...] = ()
+    code: str = "cancelled"
+
+
+def tell(outcome: Outcome, seconds: float, span: Span, audit: Audit, records: Records) -> None:
+    """Say everywhere how a call has ended, which took so long."""
+    _measure(outcome, seconds)
+    said = {name: value for name, value in vars(outcome).items() if value not in ("", 0, None, ()) and name != "known"}
+    log.info("rpc", ms=round(seconds * 1000, 1), **said)
+    audit.write(vars(outcome))
+    records.ended(vars(outcome), seconds, traces.trace_id(span))
+    traces.note(span, {name: value for name, value in vars(outcome).items() if name in _TRACED and value})
+    traces.end(span, outcome.code, failed=issubclass(CODES.get(outcome.code, Error), ServerError))
+
+
+def as_text(given: str) -> str:
+    """A client's word as an outcome has it: JSON can write lone surrogates, which no span and no column takes."""
+    return given.encode(errors="replace").decode()
+
+
+def digest(params: Mapping[str, object]) -> str:
+    """SHA-256 of parameters as canonical JSON: equal ones have equal digests, and the log has no values."""
+    text = json.dumps(params, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def _measure(outcome: Outcome, seconds: float) -> None:
+    metrics.CALLS.labels(outcome.method, outcome.known, outcome.code).inc()
+    metrics.CALL_SECONDS.labels(outcome.method).observe(seconds)
+    if outcome.first_batch_s is not None:
+        metrics.FIRST_BATCH_SECONDS.labels(outcome.engine, outcome.cache).observe(outcome.first_batch_s)
+    if outcome.method == "DoGet" and outcome.engine:
+        metrics.ANSWERS.labels(outcome.engine, outcome.cache).inc()
+        metrics.ROWS.labels(outcome.known).inc(outcome.rows)
+        metrics.BYTES.labels(outcome.known).inc(outcome.bytes)
+        metrics.SCANNED_BYTES.labels(outcome.known).inc(outcome.scanned_bytes)
+        metrics.DOLLARS.labels(outcome.known).inc(outcome.usd)
