@@ -70,6 +70,12 @@ class Call(flight.ServerMiddleware):
         self.caller = caller
         self.outcome.caller = caller.name
 
+    @property
+    def asker(self) -> Caller:
+        """Who asks; known when a method runs."""
+        assert self.caller is not None  # noqa: S101 - set before any method runs
+        return self.caller
+
     def sending_headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.bearer}"} if self.bearer else {}
 

@@ -87,9 +87,8 @@ class Calls:
         with self._lock:
             self._present.add(call)
         if call.outcome.method not in _UPLOADS:
-            assert call.caller is not None  # noqa: S101 - set before any method runs
             # Nobody's name is known without authentication: turns are then taken by connections, and have no bound.
-            name = call.caller.name if call.named else call.peer
+            name = call.asker.name if call.named else call.peer
             # On a busy machine a call has waited for its thread to run: that counts, or the bound would be none.
             waited_s = time.monotonic() - call.started
             places = self.streams if stream else self.short

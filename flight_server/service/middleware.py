@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pyarrow.flight as flight
 
-from flight_server.model import Caller
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication, Identity
 from flight_server.service.call import Call
@@ -79,13 +78,6 @@ def call_of(context: flight.ServerCallContext) -> Call:
     call = context.get_middleware(NAME)
     assert isinstance(call, Call)  # noqa: S101 - CallFactory puts one on every RPC
     return call
-
-
-def caller_of(context: flight.ServerCallContext) -> Caller:
-    """Who is asking in this call."""
-    caller = call_of(context).caller
-    assert caller is not None  # noqa: S101 - set before any method runs
-    return caller
 
 
 def _identify(call: Call, identity: Identity) -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from opentelemetry.trace import Span
 
 from flight_server.errors import CODES, Error, ServerError
+from flight_server.model import Dataset, ExecutionStats, Plan, Request, to_json
 from flight_server.service.audit import Audit
+from flight_server.statements import NAME as SQL
 from flight_server.telemetry import log, metrics, traces
 from flight_server.telemetry.records import Records
 
@@ -46,6 +48,27 @@ class Outcome:
     policies: tuple[str, ...] = ()
     code: str = "cancelled"
 
+    def asked(self, request: Request) -> None:
+        """What a client asks, before anything is known of it."""
+        self.dataset, self.params = _as_text(request.dataset[:80]) or SQL, _asked(request)
+
+    def found(self, dataset: Dataset) -> None:
+        """There is such a dataset for the caller."""
+        self.known, self.version = dataset.name, dataset.version
+
+    def planned(self, plan: Plan) -> None:
+        """What is answered."""
+        self.dataset = self.known = plan.dataset.name
+        self.version = plan.dataset.version
+        self.fingerprint, self.engine, self.cache = plan.fingerprint, plan.engine, plan.cache
+        values = {name: to_json(value) for name, value in plan.params.items()}
+        self.params = _asked(plan.statement) if plan.statement else _digest(values)
+        self.policies = tuple(each.name for each in plan.policies)
+
+    def ran(self, stats: ExecutionStats) -> None:
+        """What running it cost."""
+        self.query_id, self.scanned_bytes, self.usd = stats.query_id, stats.scanned_bytes, stats.usd
+
 
 def tell(outcome: Outcome, seconds: float, span: Span, audit: Audit, records: Records) -> None:
     """Say everywhere how a call has ended, which took so long."""
@@ -56,17 +79,6 @@ def tell(outcome: Outcome, seconds: float, span: Span, audit: Audit, records: Re
     records.ended(vars(outcome), seconds, traces.trace_id(span))
     traces.note(span, {name: value for name, value in vars(outcome).items() if name in _TRACED and value})
     traces.end(span, outcome.code, failed=issubclass(CODES.get(outcome.code, Error), ServerError))
-
-
-def as_text(given: str) -> str:
-    """A client's word as an outcome has it: JSON can write lone surrogates, which no span and no column takes."""
-    return given.encode(errors="replace").decode()
-
-
-def digest(params: Mapping[str, object]) -> str:
-    """SHA-256 of parameters as canonical JSON: equal ones have equal digests, and the log has no values."""
-    text = json.dumps(params, sort_keys=True, default=str, separators=(",", ":"))
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def _measure(outcome: Outcome, seconds: float) -> None:
@@ -80,3 +92,19 @@ def _measure(outcome: Outcome, seconds: float) -> None:
         metrics.BYTES.labels(outcome.known).inc(outcome.bytes)
         metrics.SCANNED_BYTES.labels(outcome.known).inc(outcome.scanned_bytes)
         metrics.DOLLARS.labels(outcome.known).inc(outcome.usd)
+
+
+def _as_text(given: str) -> str:
+    """A client's word as an outcome has it: JSON can write lone surrogates, which no span and no column takes."""
+    return given.encode(errors="replace").decode()
+
+
+def _asked(request: Request) -> str:
+    """The hash of what was asked: of a statement, its text is a part."""
+    return _digest(request.params if request.sql is None else {"sql": request.sql, "params": request.params})
+
+
+def _digest(params: Mapping[str, object]) -> str:
+    """SHA-256 of parameters as canonical JSON: equal ones have equal digests, and the log has no values."""
+    text = json.dumps(params, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
