@@ -61,7 +61,9 @@ class Actions:
         name, version = found.get("dataset"), found.get("version")
         if not isinstance(name, str) or not (version is None or type(version) is int):
             raise InvalidRequest("bad-request", 'write {"dataset": "daily_prices"}')
-        dataset = self._pipeline.describe(Request(name, version=version), call.asker)
+        request = Request(name, version=version)
+        call.outcome.asked(request)
+        dataset = self._pipeline.describe(request, call.asker)
         call.outcome.dataset = dataset.name
         return contract_json(dataset)
 

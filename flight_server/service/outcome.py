@@ -1,7 +1,7 @@
 """What is said of a call: noted while it goes on, and told once when it has ended.
 
 The same values are the log line, the audit line, the metrics, the row of `sys_calls` and the attributes of the span. No
-value of a parameter is among them.
+value of a parameter is among them; those of claims are in the audit line alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from opentelemetry.trace import Span
 
 from flight_server.errors import CODES, Error, ServerError
-from flight_server.model import Dataset, ExecutionStats, Plan, Request, to_json
+from flight_server.model import Dataset, ExecutionStats, Plan, Read, Reading, Request, to_json
 from flight_server.service.audit import Audit
 from flight_server.statements import NAME as SQL
 from flight_server.telemetry import log, metrics, traces
@@ -46,6 +46,9 @@ class Outcome:
     # SHA-256 of the parameters as canonical JSON, and the names of the policies that held.
     params: str = ""
     policies: tuple[str, ...] = ()
+    # What was read, or was to be: tables, and the datasets that a statement called.
+    reads: tuple[Read, ...] = ()
+    datasets: tuple[str, ...] = ()
     code: str = "cancelled"
 
     def asked(self, request: Request) -> None:
@@ -64,6 +67,11 @@ class Outcome:
         values = {name: to_json(value) for name, value in plan.params.items()}
         self.params = _asked(plan.statement) if plan.statement else _digest(values)
         self.policies = tuple(each.name for each in plan.policies)
+        self.read(plan.reading)
+
+    def read(self, reading: Reading) -> None:
+        """What an answer is made from."""
+        self.reads, self.datasets = reading.tables, reading.datasets
 
     def ran(self, stats: ExecutionStats) -> None:
         """What running it cost."""
@@ -74,6 +82,9 @@ def tell(outcome: Outcome, seconds: float, span: Span, audit: Audit, records: Re
     """Say everywhere how a call has ended, which took so long."""
     _measure(outcome, seconds)
     said = {name: value for name, value in vars(outcome).items() if value not in ("", 0, None, ()) and name != "known"}
+    if outcome.reads:
+        # Without filters, which have values of claims.
+        said["reads"] = list(map(str, outcome.reads))
     log.info("rpc", ms=round(seconds * 1000, 1), **said)
     audit.write(vars(outcome))
     records.ended(vars(outcome), seconds, traces.trace_id(span))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flight_server.model import Plan, Request
+from flight_server.errors import Error
+from flight_server.model import Plan, Reading, Request
 from flight_server.pipeline import Pipeline
 from flight_server.service.admission import Rate
 from flight_server.service.call import Call
@@ -21,7 +22,12 @@ class Plans:
         if request.sql is None:
             # What is wrong with the request is then counted as this dataset's.
             call.outcome.found(self._pipeline.describe(request, call.asker))
-        plan = self._pipeline.plan(request, call.asker)
+        try:
+            plan = self._pipeline.plan(request, call.asker)
+        except Error as error:
+            if isinstance(error.reading, Reading):
+                call.outcome.read(error.reading)
+            raise
         call.outcome.planned(plan)
         return plan
 

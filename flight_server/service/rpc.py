@@ -127,7 +127,9 @@ class FlightService(flight.FlightServerBase):
         if (known := self._metadata(descriptor)) is not None:
             return flight.SchemaResult(known)
         call = call_of(context)
-        dataset = self._pipeline.describe(self._asked(call, descriptor), call.asker)
+        request = self._asked(call, descriptor)
+        call.outcome.asked(request)
+        dataset = self._pipeline.describe(request, call.asker)
         call.outcome.dataset = dataset.name
         return flight.SchemaResult(dataset.schema)
 
@@ -175,7 +177,9 @@ class FlightService(flight.FlightServerBase):
         if action.type in ACTIONS:
             results = [self._actions.act(action.type, call, body)]
         elif action.type in flight_sql.ACTIONS or action.type in flight_sql.REFUSED:
-            results = self._sql.act(action.type, body, call.asker, lambda ticket: self.calls.cancel(ticket, call.asker))
+            results = self._sql.act(
+                action.type, body, call.asker, lambda ticket: self.calls.cancel(ticket, call.asker), call.outcome.asked
+            )
         else:
             raise Unsupported("unsupported", f"there is no action {action.type[:60]!r}{nearest(action.type, ACTIONS)}")
         return iter([flight.Result(result) for result in results])
@@ -191,7 +195,7 @@ class FlightService(flight.FlightServerBase):
         if messages.is_command(descriptor.command or b""):
             call = call_of(context)
             call.waits()
-            self._sql.put(descriptor.command, call.asker, reader, writer)
+            self._sql.put(descriptor.command, call.asker, reader, writer, call.outcome.asked)
             return call.goes_on()
         raise Unsupported("unsupported", "nothing can be written here; tables are loaded with `athena-flight tables`")
 

@@ -28,7 +28,7 @@ from flight_server.results.spill import Spill, SpillFile
 from flight_server.service.spending import Charge, Spending
 from flight_server.service.streams import Prefetch, stream
 from flight_server.telemetry import log, metrics, traces
-from flight_server.telemetry.records import Records, Row, query
+from flight_server.telemetry.records import Records, Row, query, words
 
 State = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 # Nobody is sent these; they only make the run look up from its wait.
@@ -84,6 +84,8 @@ class Submission:
             "usd": self.stats.usd,
             "ms": round(took * 1000, 3),
             "code": code,
+            "datasets": words(plan.reading.datasets),
+            "reads": words(plan.reading.tables),
         }
         started = now - timedelta(seconds=moment - self.started)
         ended = None if self.ended is None else started + timedelta(seconds=took)

@@ -142,6 +142,18 @@ def test_no_value_of_a_parameter_is_there(clients: dict[str, Client]) -> None:
         assert planted not in repr(oscar.rows(name))
 
 
+def test_tables_that_were_read_are_named_without_the_values_of_claims(clients: dict[str, Client]) -> None:
+    alice, oscar = clients["alice"], clients["oscar"]
+    alice.rows('{"sql": "SELECT n.port_id FROM nav AS n JOIN p.open AS o ON o.name = n.desk"}')
+    alice.submitted({"dataset": "nav"})
+    until(lambda: len([row for row in oscar.rows("sys_queries?caller=alice") if row["ended"]]) == 2)
+    found = {row["kind"]: (row["datasets"], row["reads"]) for row in oscar.rows("sys_queries?caller=alice")}
+    assert found == {"stream": ("nav", "p.nav p.open"), "submitted": ("", "p.nav")}
+    calls = oscar.rows("sys_calls?caller=alice")
+    assert calls[0]["reads"] == "p.nav p.open"
+    assert "port_id" not in repr(calls) + repr(oscar.rows("sys_queries"))
+
+
 def test_uses_errors_and_costs_are_summed(clients: dict[str, Client], server: Server) -> None:
     oscar, alice = clients["oscar"], clients["alice"]
     for _ in range(3):
