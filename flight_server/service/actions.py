@@ -16,14 +16,17 @@ from flight_server.errors import InvalidRequest
 from flight_server.model import Request, plan_json
 from flight_server.pipeline import ENGINE_ROLE, Pipeline
 from flight_server.service import descriptors, infos
+from flight_server.service.admission import Rate
 from flight_server.service.call import Call
 from flight_server.service.descriptors import Tickets
 from flight_server.service.plans import Plans
+from flight_server.service.spending import Spending
 from flight_server.service.submissions import Submissions
 
 ACTIONS = {
     "describe": 'The contract of a dataset as JSON. Body: {"dataset": "daily_prices"}',
     "explain": "The plan of a request and the SQL that the engine would run, as JSON. Body: a request in JSON form",
+    "whoami": "Who you are to this server, and what is left of your budget and of your rate of statements, as JSON",
     "submit": "Start a query and return at once. Body: a request in JSON form",
     "status": 'How a submitted query stands, as JSON. Body: {"id": "…"}',
     "result": 'A FlightInfo for the result of a submitted query that succeeded. Body: {"id": "…"}',
@@ -35,10 +38,19 @@ class Actions:
     """Answers `ACTIONS` over a pipeline and its submitted queries. No body is longer than `body_max` bytes."""
 
     def __init__(
-        self, pipeline: Pipeline, plans: Plans, submissions: Submissions, tickets: Tickets, body_max: int
+        self,
+        pipeline: Pipeline,
+        plans: Plans,
+        submissions: Submissions,
+        spending: Spending,
+        statements: Rate,
+        tickets: Tickets,
+        body_max: int,
     ) -> None:
         self._pipeline = pipeline
         self._plans = plans
+        self._spending = spending
+        self._statements = statements
         self._submissions = submissions
         self._tickets = tickets
         self._body_max = body_max
@@ -50,6 +62,7 @@ class Actions:
         answers: dict[str, Callable[[Call, bytes], dict[str, object]]] = {
             "describe": self._describe,
             "explain": self._explain,
+            "whoami": self._whoami,
             "submit": self._submit,
             "status": self._status,
             "cancel": self._cancel,
@@ -72,6 +85,19 @@ class Actions:
         # What a policy says, constants and all, is for those who run the server.
         sql = plan.bound_sql if ENGINE_ROLE in call.asker.roles else plan.asked_sql
         return {**plan_json(plan), "sql": sql, "row_filters": [asdict(each) for each in plan.policies]}
+
+    def _whoami(self, call: Call, body: bytes) -> dict[str, object]:
+        descriptors.decode_object(body or b"{}", self._body_max, [])
+        caller, rate = call.asker, self._statements
+        account = self._spending.account(caller)
+        # Nobody's name is known without authentication, and then the rate holds for nobody.
+        statements = {"per_minute": rate.per_min, "at_once": rate.burst, "left": rate.left(caller.name)}
+        return {
+            "name": caller.name,
+            "roles": sorted(caller.roles),
+            "budget": account and account.json(),
+            "statements": statements if call.named else None,
+        }
 
     def _submit(self, call: Call, body: bytes) -> dict[str, object]:
         plan = self._plans.to_run(call, descriptors.decode(body, self._body_max))

@@ -92,9 +92,11 @@ class FlightService(flight.FlightServerBase):
         self._heartbeat_s = config.server.heartbeat_s
         self._life_s = config.limits.stream_life_s
         self._sql = flight_sql.FlightSql(pipeline, tickets, config.sql.handle_ttl_s, self._body_max)
-        statements = Rate("statements", config.limits.statements_per_min, config.limits.statements_burst)
-        self._plans = Plans(pipeline, statements)
-        self._actions = Actions(pipeline, self._plans, self.submissions, tickets, self._body_max)
+        self.statements = Rate("statements", config.limits.statements_per_min, config.limits.statements_burst)
+        self._plans = Plans(pipeline, self.statements)
+        self._actions = Actions(
+            pipeline, self._plans, self.submissions, self.spending, self.statements, tickets, self._body_max
+        )
         super().__init__(
             location,
             # With a handler the certificate's name is lost, without one there is no Handshake (docs/security.md).

@@ -36,7 +36,9 @@ _QUERY = {
     "reads": _TEXT,
 }
 # The database has a sign that no client may write, so that they are reached through the datasets and not beside them.
-CALLS, QUERIES, DATASETS, COSTS = (f"$sys.{name}" for name in ("calls", "queries", "datasets", "costs"))
+CALLS, QUERIES, DATASETS, COSTS, BUDGETS = (
+    f"$sys.{name}" for name in ("calls", "queries", "datasets", "costs", "budgets")
+)
 TABLES = {
     CALLS: pa.schema(
         {"ended": _MOMENT, "method": _TEXT, "first_batch_ms": _NUMBER, "policies": _TEXT, "trace_id": _TEXT} | _QUERY
@@ -66,6 +68,16 @@ TABLES = {
             "queries": _COUNT,
             "scanned_bytes": _COUNT,
             "usd": _NUMBER,
+        }
+    ),
+    BUDGETS: pa.schema(
+        {
+            "caller": _TEXT,
+            "day": pa.date32(),
+            "usd_per_day": _NUMBER,
+            "spent_usd": _NUMBER,
+            "left_usd": _NUMBER,
+            "statements_left": _COUNT,
         }
     ),
 }

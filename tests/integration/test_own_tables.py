@@ -1,4 +1,4 @@
-"""sys_calls, sys_queries, sys_datasets and sys_costs: what they hold, and for whom they exist."""
+"""sys_calls, sys_queries, sys_datasets, sys_costs and sys_budgets: what they hold, and for whom they exist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fix_server import ASKED, Serve, Write, dataset
 from tests.fix_server import connect as open_client
 from tests.waiting import until
 
-NAMES = {"sys_calls", "sys_queries", "sys_datasets", "sys_costs"}
+NAMES = {"sys_calls", "sys_queries", "sys_datasets", "sys_costs", "sys_budgets"}
 OPERATOR = "af_oscar-" + "x" * 40
 
 
