@@ -26,7 +26,7 @@ from flight_server.service.submissions import Submissions
 ACTIONS = {
     "describe": 'The contract of a dataset as JSON. Body: {"dataset": "daily_prices"}',
     "explain": "The plan of a request and the SQL that the engine would run, as JSON. Body: a request in JSON form",
-    "whoami": "Who you are to this server, and what is left of your budget and of your rate of statements, as JSON",
+    "whoami": "Who you are here, and what is left of your budget and rate of statements, as JSON. Body: none",
     "submit": "Start a query and return at once. Body: a request in JSON form",
     "status": 'How a submitted query stands, as JSON. Body: {"id": "…"}',
     "result": 'A FlightInfo for the result of a submitted query that succeeded. Body: {"id": "…"}',
