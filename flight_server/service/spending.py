@@ -3,7 +3,7 @@
 A query is charged its estimate before it runs and what it cost after it has, so that many at once cannot overdraw
 together, and a server that is killed has charged too much rather than too little. Days are UTC. Answers from the store
 and from the embedded engine cost nothing; a query that several share is paid by one of them (engines/athena). What a
-query cost beside its estimate is never forgotten because the file could not be written: it is written with the next.
+query cost beside its estimate waits in memory where the file cannot be written, counts, and is written with the next.
 """
 
 from __future__ import annotations
