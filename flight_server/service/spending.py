@@ -82,9 +82,9 @@ class Spending:
         self._settings = settings
         self._today = today
         self._lock = threading.Lock()
-        # By day and caller: what is to be added and could not be written yet. While it cannot, no query is let in that
-        # has a price, so these are the callers of those that ran.
-        self._owed: dict[tuple[str, str], float] = {}
+        # By day and caller: what is to be added and could not be written yet, and the limit. While it cannot, no query
+        # is let in that has a price, so these are the callers of those that ran.
+        self._owed: dict[tuple[str, str], tuple[float, float]] = {}
         try:
             self._sums = sqlite3.connect(
                 settings.file or ":memory:", timeout=_LOCKED_S, isolation_level=None, check_same_thread=False
@@ -143,20 +143,20 @@ class Spending:
             if not fits:
                 raise _denied(account, plan.told.usd)
         # Also where nothing is to be paid: a stored result can be gone when it is read, and then the query runs.
-        return Charge(lambda more: self._add(day, caller.name, more), usd)
+        return Charge(lambda more: self._add(day, caller.name, more, limit), usd)
 
     def close(self) -> None:
         if self._owed:
             self._pay()
         if self._owed:
-            log.error("charges_lost", callers=len(self._owed), usd=sum(self._owed.values()))
+            log.error("charges_lost", callers=len(self._owed), usd=sum(usd for usd, _ in self._owed.values()))
         with self._lock:
             self._sums.close()
 
-    def _add(self, day: str, caller: str, usd: float) -> None:
+    def _add(self, day: str, caller: str, usd: float, limit: float) -> None:
         """Add to a day of a caller, now or with what is written next."""
         with self._lock:
-            self._owed[day, caller] = self._owed.get((day, caller), 0.0) + usd
+            self._owed[day, caller] = self._unwritten(day, caller) + usd, limit
         self._pay()
 
     def _pay(self) -> None:
@@ -175,7 +175,8 @@ class Spending:
                 # The connection commits or rolls back at the end of its `with`.
                 with self._sums:
                     self._sums.execute("BEGIN IMMEDIATE")
-                    self._sums.executemany(_ADD, [(*key, usd) for key, usd in owed.items()])
+                    self._sums.executemany(_ADD, [(*key, usd) for key, (usd, _) in owed.items()])
+                    self._sums.executemany(_ALLOW, [(*key, limit) for key, (_, limit) in owed.items()])
                     yield
             except BaseException:
                 self._owed = owed
@@ -184,7 +185,10 @@ class Spending:
     def _sum(self, day: str, caller: str) -> float:
         """What is charged, whether it is written or not."""
         found = self._sums.execute("SELECT usd FROM spent WHERE day = ? AND caller = ?", (day, caller)).fetchone()
-        return (float(found[0]) if found else 0.0) + self._owed.get((day, caller), 0.0)
+        return (float(found[0]) if found else 0.0) + self._unwritten(day, caller)
+
+    def _unwritten(self, day: str, caller: str) -> float:
+        return self._owed.get((day, caller), (0.0, 0.0))[0]
 
 
 def price(plan: Plan) -> float:

@@ -73,7 +73,7 @@ def test_a_budget_is_told_with_what_its_file_has(run: Run, folder: Path) -> None
     assert json.loads(run(folder, "auth", "whoami", typed=token).stdout)["budget"]["spent_usd"] is None
     assert not (folder / "spent.db").exists()
     with closing(Spending(Budget(file=folder / "spent.db"))) as spending:
-        spending._add(spending._today().isoformat(), "alice", 0.5)
+        spending._add(spending._today().isoformat(), "alice", 0.5, 2.0)
     budget = json.loads(run(folder, "auth", "whoami", typed=token).stdout)["budget"]
     assert (budget["spent_usd"], budget["left_usd"]) == (0.5, 1.5)
 

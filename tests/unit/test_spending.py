@@ -143,6 +143,7 @@ def test_a_stored_result_that_had_to_be_made_again_is_charged(plan: Plan) -> Non
     found = spending(usd_per_day=1.5)
     found.reserve(ALICE, replace(plan, cache="hit")).settle(ExecutionStats("q", 5, 0.75))
     assert found.spent(ALICE) == 0.75
+    assert [(each.caller, each.left_usd) for each in found.accounts()] == [("alice", 0.75)]
     with pytest.raises(Denied):
         found.reserve(ALICE, plan)
     found.close()
