@@ -25,6 +25,7 @@ from flight_server.telemetry import log
 _FIELDS = (
     "caller",
     "method",
+    "action",
     "dataset",
     "params",
     "datasets",

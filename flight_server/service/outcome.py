@@ -29,6 +29,8 @@ class Outcome:
     """What the log line of a call says; filled in as the call goes on."""
 
     method: str
+    # Of a DoAction: which one, where there is such an action.
+    action: str = ""
     caller: str = ""
     dataset: str = ""
     fingerprint: str = ""

@@ -180,6 +180,8 @@ class FlightService(flight.FlightServerBase):
     @_rpc
     def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> Iterator[flight.Result]:
         call, body = call_of(context), action.body.to_pybytes()
+        if action.type in ACTIONS or action.type in flight_sql.ACTIONS:
+            call.outcome.action = action.type
         if action.type in ACTIONS:
             results = [self._actions.act(action.type, call, body)]
         elif action.type in flight_sql.ACTIONS or action.type in flight_sql.REFUSED:

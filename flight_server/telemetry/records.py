@@ -41,7 +41,15 @@ CALLS, QUERIES, DATASETS, COSTS, BUDGETS = (
 )
 TABLES = {
     CALLS: pa.schema(
-        {"ended": _MOMENT, "method": _TEXT, "first_batch_ms": _NUMBER, "policies": _TEXT, "trace_id": _TEXT} | _QUERY
+        {
+            "ended": _MOMENT,
+            "method": _TEXT,
+            "action": _TEXT,
+            "first_batch_ms": _NUMBER,
+            "policies": _TEXT,
+            "trace_id": _TEXT,
+        }
+        | _QUERY
     ),
     QUERIES: pa.schema({"started": _MOMENT, "ended": _MOMENT, "kind": _TEXT, "state": _TEXT} | _QUERY),
     DATASETS: pa.schema(
@@ -141,6 +149,7 @@ class Records:
         call = {
             "ended": now,
             "method": outcome["method"],
+            "action": outcome["action"] or None,
             "first_batch_ms": first * 1000 if isinstance(first, float) else None,
             "policies": words(outcome["policies"]),
             "trace_id": trace_id,

@@ -38,6 +38,7 @@ from tests.waiting import until
 OUTCOME: dict[str, Any] = {
     "caller": "x",
     "method": "DoGet",
+    "action": "",
     "dataset": "d",
     "params": "",
     "datasets": (),
@@ -74,7 +75,9 @@ def test_every_call_has_one_line_that_says_who_what_and_how_much(policed: Lake, 
             code_of(lambda: alice.info("nav?port_id=x"))
             code_of(wrong.listed)
             client.authenticate_basic_token("erin", PASSWORD)
-        found = lines(file, 7)
+            alice.action("whoami", {})
+            code_of(lambda: alice.action("who\nami", {}))
+        found = lines(file, 9)
     said = [(line["caller"], line["method"], line["dataset"], line["code"]) for line in found]
     assert said == [
         ("alice", "DoGet", "nav", "ok"),
@@ -84,7 +87,10 @@ def test_every_call_has_one_line_that_says_who_what_and_how_much(policed: Lake, 
         ("alice", "GetFlightInfo", "nav", "bad-parameter"),
         ("", "ListFlights", "", "bad-credential"),
         ("erin", "Handshake", "", "ok"),
+        ("alice", "DoAction", "", "ok"),
+        ("alice", "DoAction", "", "unsupported"),
     ]
+    assert [line["action"] for line in found] == [""] * 7 + ["whoami", ""]
     get = found[0]
     assert (get["rows"], get["policies"]) == (2, ["p.nav#1", "p.nav.desk"])
     assert get["bytes"] > 0
