@@ -46,7 +46,7 @@ from flight_server.preconditions import athena_results, is_loopback, port_beside
 from flight_server.results.local import LocalStore
 from flight_server.results.parts import Budget, PartReader
 from flight_server.results.store import Store
-from flight_server.service import own_tables, tls
+from flight_server.service import connections, own_tables, tls
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication
 from flight_server.service.descriptors import Tickets
@@ -168,7 +168,10 @@ def build(config: Config) -> Server:
             undo.callback(engine.close)
         records = Records(config.system.calls_kept, config.system.costs_kept)
         own = SystemEngine(
-            config.system, lambda name: own_tables.table(name, records, pipeline.registry, service.submissions)
+            config.system,
+            lambda name: own_tables.table(
+                name, records, pipeline.registry, service.submissions, service.spending, service.statements
+            ),
         )
         undo.callback(own.close)
         engines["system"] = own
@@ -192,6 +195,9 @@ def build(config: Config) -> Server:
             if config.server.health
             else None
         )
+        beside = (http.port, health.port) if health is not None else (http.port,)
+        service.beside(beside)
+        connections.notice_the_gone((service.port, *beside), config.limits.gone_s)
         # All stands: from here on `Server.stop` closes it.
         undo.pop_all()
     metrics.CALLS_RUNNING.set_function(lambda: service.calls.count)

@@ -271,6 +271,12 @@ class Limits(_Section):
     connections_max: int = Field(
         4096, ge=1, description="Open files from which connections without a call are cut: 60 MiB of them."
     )
+    probes_max: int = Field(
+        64, ge=1, description="Connections that each of the probes' ports keeps then; a probe has one for milliseconds."
+    )
+    gone_s: float = Field(
+        60.0, ge=2, description="A client whose machine answers nothing for so long is gone; networks mend in less."
+    )
     statements_per_min: float = Field(
         600.0,
         gt=0,
@@ -372,7 +378,7 @@ class System(_Section):
         description='Roles for which they exist, also without authentication; "*" = everybody.',
     )
     calls_kept: int = Field(
-        10_000, ge=1, description="Ended calls, and queries, kept in memory: some 10 MB; the audit log keeps all."
+        10_000, ge=1, description="Ended calls, and queries, kept in memory: some 15 MB; the audit log keeps all."
     )
     costs_kept: int = Field(
         10_000, ge=1, description="Sums by day, caller and dataset kept in memory; past it the oldest are forgotten."
