@@ -113,7 +113,8 @@ def test_from_nothing_to_rows_over_tls(operator: Operator) -> None:
         assert not [secret for secret in (token, first) if secret in path.read_text()]
     assert operator.types("config", "check").stdout == "the settings are good\n"
     who = operator.types("auth", "whoami", typed=f"{token}\n")
-    assert json.loads(who.stdout) == {"name": "alice", "roles": ["pm"], "claims": {"portfolios": [1, 2]}}
+    alice = {"name": "alice", "roles": ["pm"], "claims": {"portfolios": [1, 2]}, "budget": None}
+    assert json.loads(who.stdout) == alice
 
     with operator.serving() as process:
         address = addresses(process)["address"]
@@ -121,6 +122,9 @@ def test_from_nothing_to_rows_over_tls(operator: Operator) -> None:
         roots = (operator.folder / ".tls/ca.pem").read_bytes()
         with flight.connect(address, tls_root_certs=roots) as client:
             assert Client(client, token).ports() == {1, 2}
+            # Over TLS the server says of the token what the command says of it.
+            told = Client(client, token).action("whoami", {})
+            assert {name: told[name] for name in ("name", "roles")} == {"name": "alice", "roles": ["pm"]}
             assert code_of(Client(client).ports) == "no-credential"
             assert code_of(Client(client, f"{token}x").ports) == "bad-credential"
             session = client.authenticate_basic_token("erin", first)[1].decode()
