@@ -17,6 +17,8 @@ public final class ClientBuilder {
   private static final String FORMS = "write grpc://host:port, or grpc+tls://host:port";
   // A busy server is reported after so long: a person waits that long, not longer.
   private static final Duration RETRY_FOR = Duration.ofSeconds(30);
+  // The pause before the second try; those that follow are longer.
+  private static final Duration RETRY_FIRST = Duration.ofMillis(200);
 
   private final URI url;
   private String token;
@@ -27,6 +29,7 @@ public final class ClientBuilder {
   private Path key;
   private BufferAllocator parent;
   private Duration retryFor = RETRY_FOR;
+  private Duration retryFirst = RETRY_FIRST;
 
   ClientBuilder(String url) {
     this.url = URI.create(url);
@@ -74,6 +77,12 @@ public final class ClientBuilder {
     return this;
   }
 
+  /** How long the first pause is: tests have one that outlasts them. */
+  ClientBuilder retryFirst(Duration pause) {
+    retryFirst = pause;
+    return this;
+  }
+
   /** Connects. Throws IllegalArgumentException for what does not go together, and what a login is refused with. */
   public FlightDataClient connect() {
     boolean tls = "grpc+tls".equals(url.getScheme());
@@ -100,7 +109,7 @@ public final class ClientBuilder {
   private Transport transport(FlightClient client) {
     Transport found = null;
     try {
-      found = new Transport(client, token, user, password, retryFor);
+      found = new Transport(client, token, user, password, retryFor, retryFirst);
       return found;
     } finally {
       if (found == null) {
