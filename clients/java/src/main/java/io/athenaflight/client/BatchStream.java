@@ -6,6 +6,7 @@ import io.athenaflight.client.FlightDataException.Unsupported;
 import java.net.URI;
 import java.util.Iterator;
 import java.util.List;
+import java.util.Map;
 import java.util.NoSuchElementException;
 import java.util.concurrent.CountDownLatch;
 import java.util.function.Consumer;
@@ -34,6 +35,8 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   private final Schema schema;
   private final List<FlightEndpoint> endpoints;
   private final Consumer<BatchStream> onClose;
+  // Of who asked: another thread may read.
+  private final Map<String, String> trace;
   // Opened by cancel, so that who pauses between two tries does not wait until the next one.
   private final CountDownLatch stopped = new CountDownLatch(1);
   private int next;
@@ -58,6 +61,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
             .orElseThrow(() -> new ServerError("unexpected", "the server's plan has no schema"));
     this.endpoints = info.getEndpoints();
     this.onClose = onClose;
+    this.trace = transport.trace();
   }
 
   /** The contract's schema; there before the first batch, and when there are no rows. */
@@ -146,7 +150,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   /** Opens the next endpoint. What goes wrong before its first row may be tried again. */
   private VectorSchemaRoot first() {
     rows = 0;
-    open = transport.open(endpoints.get(next).getTicket());
+    open = transport.open(endpoints.get(next).getTicket(), trace);
     try {
       if (stopped.getCount() == 0) {
         throw new Cancelled("cancelled", "the stream was cancelled");

@@ -7,6 +7,8 @@ import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Map;
+import java.util.function.Supplier;
 import org.apache.arrow.flight.FlightClient;
 import org.apache.arrow.flight.Location;
 import org.apache.arrow.memory.BufferAllocator;
@@ -30,6 +32,7 @@ public final class ClientBuilder {
   private BufferAllocator parent;
   private Duration retryFor = RETRY_FOR;
   private Duration retryFirst = RETRY_FIRST;
+  private Supplier<Map<String, String>> trace = Trace.ofTheProgram();
 
   ClientBuilder(String url) {
     this.url = URI.create(url);
@@ -77,6 +80,16 @@ public final class ClientBuilder {
     return this;
   }
 
+  /**
+   * What gives the headers of the caller's trace, {@code traceparent} and {@code tracestate}, or none; it is called in the
+   * thread that calls the client. Without it they are those of OpenTelemetry's current context, where its API is on the
+   * class path.
+   */
+  public ClientBuilder trace(Supplier<Map<String, String>> headers) {
+    trace = headers;
+    return this;
+  }
+
   /** How long the first pause is: tests have one that outlasts them. */
   ClientBuilder retryFirst(Duration pause) {
     retryFirst = pause;
@@ -109,7 +122,7 @@ public final class ClientBuilder {
   private Transport transport(FlightClient client) {
     Transport found = null;
     try {
-      found = new Transport(client, token, user, password, retryFor, retryFirst);
+      found = new Transport(client, token, user, password, retryFor, retryFirst, trace);
       return found;
     } finally {
       if (found == null) {

@@ -48,18 +48,27 @@ final class Transport implements AutoCloseable {
   private final String password;
   private final Duration retryFor;
   private final Duration retryFirst;
+  private final Supplier<Map<String, String>> trace;
   private final CountDownLatch closed = new CountDownLatch(1);
-  private volatile CallOption[] credential = {};
+  private volatile Map<String, String> authorization = Map.of();
 
   /** {@code token}, or {@code user} and {@code password}, or neither. */
-  Transport(FlightClient client, String token, String user, String password, Duration retryFor, Duration retryFirst) {
+  Transport(
+      FlightClient client,
+      String token,
+      String user,
+      String password,
+      Duration retryFor,
+      Duration retryFirst,
+      Supplier<Map<String, String>> trace) {
     this.client = client;
     this.user = user;
     this.password = password;
     this.retryFor = retryFor;
     this.retryFirst = retryFirst;
+    this.trace = trace;
     if (token != null) {
-      credential = authorization("Bearer " + token);
+      authorization = Map.of(AUTHORIZATION, "Bearer " + token);
     } else if (user != null) {
       logIn();
     }
@@ -95,10 +104,18 @@ final class Transport implements AutoCloseable {
     return found.get(0).getBody();
   }
 
-  /** Asks for a stream and does not wait for it: what goes wrong is met by who reads it. No time limit. */
-  Opened open(Ticket ticket) {
+  /** The headers of the trace that this thread is in. */
+  Map<String, String> trace() {
+    return trace.get();
+  }
+
+  /**
+   * Asks for a stream, in a trace, and does not wait for it: what goes wrong is met by who reads it. No time limit.
+   */
+  Opened open(Ticket ticket, Map<String, String> trace) {
     Watch watch = new Watch();
-    return new Opened(watch.over(() -> client.getStream(ticket, credential)), watch);
+    CallOption[] options = {headers(authorization), headers(trace)};
+    return new Opened(watch.over(() -> client.getStream(ticket, options)), watch);
   }
 
   /**
@@ -175,7 +192,10 @@ final class Transport implements AutoCloseable {
   }
 
   private <T> T call(Function<CallOption[], T> call) {
-    return retried(() -> mended(() -> call.apply(options())), closed);
+    CallOption limit = CallOptions.timeout(CALL_TIMEOUT_S, TimeUnit.SECONDS);
+    Map<String, String> here = trace();
+    return retried(
+        () -> mended(() -> call.apply(new CallOption[] {headers(authorization), headers(here), limit})), closed);
   }
 
   private static <T> T translated(Supplier<T> call) {
@@ -193,25 +213,20 @@ final class Transport implements AutoCloseable {
         () ->
             watch.over(
                 () -> {
-                  client.handshake(authorization("Basic " + pair));
+                  client.handshake(headers(Map.of(AUTHORIZATION, "Basic " + pair)));
                   return null;
                 }));
-    credential =
-        authorization(
+    authorization =
+        Map.of(
+            AUTHORIZATION,
             watch
                 .said(AUTHORIZATION)
                 .orElseThrow(() -> new ServerError("unexpected", "the server took the password and gave no token")));
   }
 
-  private CallOption[] options() {
-    List<CallOption> found = new ArrayList<>(List.of(credential));
-    found.add(CallOptions.timeout(CALL_TIMEOUT_S, TimeUnit.SECONDS));
-    return found.toArray(CallOption[]::new);
-  }
-
-  private static CallOption[] authorization(String value) {
+  private static CallOption headers(Map<String, String> given) {
     FlightCallHeaders headers = new FlightCallHeaders();
-    headers.insert(AUTHORIZATION, value);
-    return new CallOption[] {new HeaderCallOption(headers)};
+    given.forEach(headers::insert);
+    return new HeaderCallOption(headers);
   }
 }
