@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_CONSTRAINT := $(CURDIR)/constraints.txt
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
-  CREATE_VENV = $(UV) venv -q --allow-existing --python $(PYTHON) $(VENV)
+  CREATE_VENV = $(UV) venv -q --seed --allow-existing --python $(PYTHON) $(VENV)
   INSTALL = $(UV) pip install -q --python $(BIN)/python
 else
   CREATE_VENV = $(PYTHON) -m venv $(VENV)
