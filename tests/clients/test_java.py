@@ -83,6 +83,7 @@ def test_junit_tests_pass(
         cases = java_client.junit(
             {
                 "url": url,
+                "http": f"grpc://localhost:{client_server.http.port}",
                 "scripted": scripted.url,
                 "killed": server_process.url,
                 "killed.pid": server_process.process.pid,
