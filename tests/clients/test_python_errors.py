@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import socket
 import sys
 from pathlib import Path
 
@@ -81,9 +82,10 @@ def test_an_answer_without_a_code_is_unexpected() -> None:
         assert (caught.value.code, caught.value.message) == ("unexpected", "something else")
 
 
-def test_nobody_there_is_one_line_without_noise() -> None:
+@pytest.mark.parametrize("credential", [{}, {"user": "erin", "password": "secret"}], ids=["no login", "login"])
+def test_nobody_there_is_one_line_without_noise(credential: dict[str, str]) -> None:
     with pytest.raises(flight_client.Unavailable) as caught:
-        flight_client.connect("grpc://localhost:1")
+        flight_client.connect("grpc://localhost:1", **credential)
     assert caught.value.code == "unreachable"
     assert "server; does it run there: " in caught.value.message
     assert "Connection refused" in caught.value.message
@@ -103,6 +105,16 @@ def test_an_address_that_is_nearly_right_says_what_to_write(client_server: Serve
         ):
             with pytest.raises(flight_client.Unavailable, match=re.escape(said)):
                 flight_client.connect(address)
+
+
+@pytest.mark.parametrize("credential", [{}, {"user": "erin", "password": "secret"}], ids=["no login", "login"])
+def test_a_server_that_says_nothing_is_given_up(credential: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flight_client._transport.CALL_TIMEOUT_S", 0.5)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises((flight_client.TimedOut, flight_client.Unavailable)),
+    ):
+        flight_client.connect(f"grpc://127.0.0.1:{silent.getsockname()[1]}", **credential)
 
 
 @pytest.mark.parametrize(("library", "method"), [("polars", "pl"), ("pandas", "df"), ("duckdb", "duck")])

@@ -41,7 +41,7 @@ final class Transport implements AutoCloseable {
   // The pauses between tries grow up to this, or stay at the first one where that is longer.
   private static final long RETRY_MAX_MS = 5_000;
   // Everything but a stream answers within milliseconds; a server that says nothing for so long never will.
-  private static final long CALL_TIMEOUT_S = 60;
+  private static final CallOption LIMIT = CallOptions.timeout(60, TimeUnit.SECONDS);
 
   private final FlightClient client;
   private final String user;
@@ -192,10 +192,9 @@ final class Transport implements AutoCloseable {
   }
 
   private <T> T call(Function<CallOption[], T> call) {
-    CallOption limit = CallOptions.timeout(CALL_TIMEOUT_S, TimeUnit.SECONDS);
     Map<String, String> here = trace();
     return retried(
-        () -> mended(() -> call.apply(new CallOption[] {headers(authorization), headers(here), limit})), closed);
+        () -> mended(() -> call.apply(new CallOption[] {headers(authorization), headers(here), LIMIT})), closed);
   }
 
   private static <T> T translated(Supplier<T> call) {
@@ -213,7 +212,7 @@ final class Transport implements AutoCloseable {
         () ->
             watch.over(
                 () -> {
-                  client.handshake(headers(Map.of(AUTHORIZATION, "Basic " + pair)));
+                  client.handshake(headers(Map.of(AUTHORIZATION, "Basic " + pair)), LIMIT);
                   return null;
                 }));
     authorization =
