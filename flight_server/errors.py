@@ -175,6 +175,15 @@ CODES: dict[str, type[Error]] = {
 }
 
 
+def first_line(said: object, length_max: int = 200) -> str:
+    """What a library says, as far as it may be shown.
+
+    AWS services repeat on further lines what was signed, the session token among it, when they do not like a signature.
+    """
+    lines = str(said).splitlines()
+    return lines[0][:length_max] if lines else ""
+
+
 def nearest(name: str, known: Iterable[str], end: str = "") -> str:
     """`"; did you mean 'x'?"` for the known name closest to `name`, or `end` when none is close."""
     found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)

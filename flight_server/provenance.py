@@ -18,8 +18,19 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from flight_server.config import PREFIX, Config, file_of, from_file, load, settings, without_secrets, wrong_value
-from flight_server.errors import ConfigError, nearest
+from flight_server.config import (
+    PREFIX,
+    Config,
+    file_of,
+    from_file,
+    load,
+    no_json,
+    settings,
+    unreadable,
+    without_secrets,
+    wrong_value,
+)
+from flight_server.errors import nearest
 
 # Variables with our prefix that are the Python client's (docs/clients.md).
 _CLIENT = frozenset({"URL", "TOKEN", "USER", "PASSWORD", "TLS_ROOTS", "CERT", "KEY"})
@@ -100,12 +111,12 @@ def _given(path: Path | None) -> _Given:
             text = file.read_text(encoding="utf-8")
             contents = tomllib.loads(text)
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{file}: {error}") from error
+            raise unreadable(file, error) from error
     variables = {name: value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
     try:
         environment = EnvSettingsSource(Config)()
     except SettingsError as error:
-        raise ConfigError(f"a variable {PREFIX}… that should hold JSON does not: {error}") from None
+        raise no_json(error) from None
     return _Given(file, text, contents, variables, environment)
 
 

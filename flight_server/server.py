@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import secrets
 import shutil
@@ -30,7 +31,7 @@ from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
 from flight_server.engines.result_types import ResultTypes
 from flight_server.engines.system import SystemEngine
-from flight_server.errors import ConfigError, DatasetError, EngineFailed, TableError
+from flight_server.errors import ConfigError, DatasetError, EngineFailed, SetupError, TableError
 from flight_server.health.listener import HealthListener
 from flight_server.health.readiness import Check, Readiness
 from flight_server.http.app import build_app
@@ -47,7 +48,7 @@ from flight_server.results.parts import Budget, PartReader
 from flight_server.results.store import Store
 from flight_server.service import connections, own_tables, tls
 from flight_server.service.audit import Audit
-from flight_server.service.auth import Authentication, identities
+from flight_server.service.auth import Authentication
 from flight_server.service.descriptors import Tickets
 from flight_server.service.rpc import FlightService
 from flight_server.statements import Statements
@@ -110,12 +111,13 @@ class Server:
         self.stop_traces()
         log.info("stopped")
 
-    def reload(self) -> list[DatasetError]:
+    def reload(self) -> list[SetupError]:
         """Read datasets, policies, tokens, passwords and certificate names again.
 
         All or nothing: with any error everything stays as it was. TLS certificates are read at start only.
         """
-        found, errors = load_datasets(self.config.datasets.directory)
+        found, read = load_datasets(self.config.datasets.directory)
+        errors: list[SetupError] = [*read]
         if self.pipeline.registry.policies.digest and not found.policies.digest and not errors:
             # An editor that is just saving, or a copy that is not complete, must not open every row.
             path = self.config.datasets.directory / FILE
@@ -123,14 +125,15 @@ class Server:
         try:
             found = system.served(found, system.load(self.config.system.roles))
             errors += self.pipeline.policy_problems(found)
-            callers = identities.load(self.config.auth)
-        except DatasetError as error:
+            with self.flight.authentication.reading() as take:
+                if not errors:
+                    # One assignment for datasets and policies: no request sees the one without the other.
+                    self.pipeline.registry = found
+                    metrics.start_at_zero(found.datasets)
+                    take()
+        except SetupError as error:
+            # A file of callers, or the catalog that policies are held against: it can be out of reach for a while.
             errors.append(error)
-        if not errors:
-            # One assignment for datasets and policies: no request sees the one without the other.
-            self.pipeline.registry = found
-            metrics.start_at_zero(found.datasets)
-            self.flight.authentication.identities = callers
         return errors
 
 
@@ -151,7 +154,9 @@ def build(config: Config) -> Server:
     if not is_loopback(config.server.host) and not tls.enabled(config.tls):
         log.warning("no_tls", reason="credentials and rows travel in the clear, unless a proxy in front adds TLS")
     audit = Audit(config.audit)
-    _check_port(config.server.host, config.server.port)
+    _check_port(config.server.host, config.server.port, "server.port", "another with --port")
+    if config.server.health:
+        _check_port(config.server.host, port_beside(config, "health_port"), "server.health_port", "another, or 0")
     if swept := scratch.sweep():
         log.info("scratch_swept", folders=len(swept), reason="processes that were killed left them")
     with ExitStack() as undo:
@@ -250,7 +255,7 @@ def build_checks(
     }
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(host: str, port: int, setting: str, way_out: str) -> None:
     """Raise ConfigError when nothing can listen there: of gRPC's own failure no reason is left but in its log."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -259,7 +264,11 @@ def _check_port(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            setting, way_out = "server.host", "an address of this machine with --host, or 0.0.0.0 for all of them"
+        raise ConfigError(
+            f"setting '{setting}': cannot listen on {host}:{port}: {error.strerror}; choose {way_out}"
+        ) from error
 
 
 def build_engines(config: Config, catalog: Catalog, kept: LocalStore | None = None) -> dict[EngineName, Engine]:

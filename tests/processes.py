@@ -26,9 +26,9 @@ print(reader.read_all().num_rows, flush=True)
 class Process:
     """A child whose lines are read in a thread. `wait_for` gives the first line with a text in it."""
 
-    def __init__(self, arguments: list[str], command: str = sys.executable) -> None:
+    def __init__(self, arguments: list[str], command: str = sys.executable, folder: Path = ROOT) -> None:
         self.child = subprocess.Popen(
-            [command, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [command, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.lines: list[str] = []
         self._changed = threading.Condition()
@@ -44,6 +44,11 @@ class Process:
             line = found()
         assert line is not None, f"no {text!r} in: {''.join(self.lines)}"
         return line
+
+    def count(self, *texts: str) -> int:
+        """How many lines so far have one of the texts in them."""
+        with self._changed:
+            return sum(any(text in line for text in texts) for line in self.lines)
 
     def close(self) -> None:
         if self.child.poll() is None:
@@ -73,12 +78,12 @@ def client(address: str, ticket: str) -> Iterator[Process]:
 
 
 class ServerProcess(Process):
-    """`athena-flight serve` with these settings; `address` once it listens."""
+    """`athena-flight serve` with these settings and flags; `address` once it listens."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: Config, folder: Path, *flags: str) -> None:
         file = folder / "athena-flight.toml"
         file.write_text(toml(config))
-        super().__init__(["-m", "flight_server", "serve", "--config", str(file)])
+        super().__init__(["-m", "flight_server", "serve", "--config", str(file), *flags])
 
     @property
     def address(self) -> str:
@@ -86,8 +91,8 @@ class ServerProcess(Process):
 
 
 @contextmanager
-def server(config: Config, folder: Path) -> Iterator[ServerProcess]:
-    process = ServerProcess(config, folder)
+def server(config: Config, folder: Path, *flags: str) -> Iterator[ServerProcess]:
+    process = ServerProcess(config, folder, *flags)
     try:
         yield process
     finally:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import watchfiles
 
 from flight_server.authoring.check import check
 from flight_server.datasets import policies, system
+from flight_server.errors import SetupError, TableError
 from flight_server.server import Server
+from flight_server.service.auth import identities
 from flight_server.telemetry import log
 
 # Editors write a file in several steps; a change counts when this long nothing more happens.
@@ -19,8 +20,8 @@ _SETTLED_MS = 100
 # Network folders and container mounts may report no changes, and one before the first look is never reported.
 _LOOK_MS = 2000
 
-# Path, modification time and size of every file that a server reads there.
-_State = list[tuple[str, int, int]]
+# What changes when a file does that a server reads: path, modification time, size and inode, and those of callers.
+_State = tuple[object, ...]
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def watching(server: Server) -> Iterator[None]:
     and the last good datasets stay in service; when all is right again, that is logged too.
     """
     stop = threading.Event()
-    seen = _state(server.config.datasets.directory)
+    seen = _state(server)
     thread = threading.Thread(target=_watch, args=(server, seen, stop), name="watch", daemon=True)
     thread.start()
     try:
@@ -41,11 +42,10 @@ def watching(server: Server) -> Iterator[None]:
         thread.join()
 
 
-def _watch(server: Server, seen: _State, stop: threading.Event) -> None:
-    directory = server.config.datasets.directory
-    good = True
+def _watch(server: Server, seen: _State | None, stop: threading.Event) -> None:
+    said: list[str] = []
     changes = watchfiles.watch(
-        directory,
+        server.config.datasets.directory,
         debounce=4 * _SETTLED_MS,
         step=_SETTLED_MS,
         rust_timeout=_LOOK_MS,
@@ -53,34 +53,44 @@ def _watch(server: Server, seen: _State, stop: threading.Event) -> None:
         stop_event=stop,
     )
     for _ in changes:
-        now = _state(directory)
-        if now != seen:
-            seen = now
-            try:
-                good = _reload(server, good)
-            except Exception:  # noqa: BLE001 - a thread's top: the next change may be one that can be read
-                log.exception("datasets_not_read")
+        now = _state(server)
+        # What is still being written would be read half: of policies, that is too few.
+        if now == seen or stop.wait(_SETTLED_MS / 1000) or _state(server) != now:
+            continue
+        again, seen = seen is None, now
+        try:
+            errors = check(server.config.datasets.directory) or server.reload()
+        except Exception:  # noqa: BLE001 - a thread's top: the next change may be one that can be read
+            log.exception("datasets_not_read")
+            continue
+        if any(isinstance(error, TableError) for error in errors):
+            # Not the files are at fault but the catalog: they are tried again without a change.
+            seen = None
+        said = _tell(server, errors, said, again)
 
 
-def _reload(server: Server, was_good: bool) -> bool:
-    errors = check(server.config.datasets.directory) or server.reload()
-    for error in errors:
-        log.error("dataset_wrong", error=str(error))
-    if errors:
-        log.warning("datasets_kept", reason="the last good datasets stay in service until this is mended")
-    else:
+def _tell(server: Server, errors: Sequence[SetupError], before: list[str], again: bool) -> list[str]:
+    """Log what came of a reload, but not twice the same of the same files. What was said, for the next one."""
+    said = [str(error) for error in errors]
+    if not said:
         count = system.files(server.pipeline.registry)
-        log.info("datasets_reloaded" if was_good else "datasets_good_again", datasets=count)
-    return not errors
+        log.info("datasets_good_again" if before else "datasets_reloaded", datasets=count)
+    elif said != before or not again:
+        for text in said:
+            log.error("dataset_wrong", error=text)
+        log.warning("datasets_kept", reason="the last good datasets stay in service until this is mended")
+    return said
 
 
-def _state(directory: Path) -> _State:
-    found = []
+def _state(server: Server) -> _State:
+    directory = server.config.datasets.directory
+    found: list[object] = []
     for path in sorted([*directory.rglob("*.sql"), directory / policies.FILE]):
         try:
             about = path.stat()
-        except FileNotFoundError:
+        except OSError:
             # Not there, or gone between the listing and the look.
             continue
-        found.append((str(path), about.st_mtime_ns, about.st_size))
-    return found
+        found.append((str(path), about.st_mtime_ns, about.st_size, about.st_ino))
+    # Callers are read with the datasets: where their file was wrong, its change is what is waited for.
+    return (*found, *identities.stamps(server.config.auth))

@@ -19,6 +19,7 @@ import typer
 
 from flight_server import config as settings
 from flight_server.cli.options import ConfigFile
+from flight_server.datasets import entries
 from flight_server.errors import ConfigError, DatasetError, nearest
 from flight_server.model import Caller, Claim
 
@@ -89,7 +90,7 @@ def password(
         raise ConfigError(f"{name!r} is in {path} with roles and claims of its own; change them there")
     hash_ = PasswordHasher().hash(_asked())
     if name in known:
-        text = path.read_text(encoding="utf-8")
+        text = entries.text_of(path)
         _write(path, re.sub(rf"{re.escape(_toml(known[name].hash))}", lambda _: _toml(hash_), text, count=1))
     else:
         _append(path, "user", name, [f"argon2 = {_toml(hash_)}"], role, claim)
@@ -115,7 +116,7 @@ def whoami(
     secret = found.server.ticket_secret
     # Without a configured secret nobody can open session tokens but the server that made them.
     authentication = Authentication(found, secret.get_secret_value().encode() if secret else os.urandom(32))
-    value = sys.stdin.readline().strip() if given == _STDIN else given
+    value = _line().strip() if given == _STDIN else given
     caller = authentication.identify({"authorization": [f"Bearer {value}"]}).caller
     assert caller is not None  # noqa: S101 - a header was given
     said = {"name": caller.name, "roles": sorted(caller.roles), "claims": dict(caller.claims)}
@@ -166,13 +167,21 @@ def parsed_claim(text: str) -> tuple[str, Claim]:
 
 
 def _asked() -> str:
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():
         given = str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
     else:
-        given = sys.stdin.readline().rstrip("\n")
+        given = _line()
     if not given:
-        raise ConfigError("the password is empty")
+        raise ConfigError("the password is empty; type it, or give it as the first line of standard input")
+    if not given.isprintable():
+        # Undecodable bytes among them: a client could not send it as the UTF-8 that Basic credentials are.
+        raise ConfigError("the password has signs in it that cannot be typed, or is not UTF-8")
     return given
+
+
+def _line() -> str:
+    """The first line of standard input; empty where that is closed."""
+    return sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""
 
 
 def _append(
@@ -184,7 +193,7 @@ def _append(
     if claims:
         values = [parsed_claim(each) for each in claims]
         block.append(f"claims = {{ {', '.join(f'{_toml(key)} = {_value(value)}' for key, value in values)} }}")
-    before = path.read_text(encoding="utf-8").rstrip("\n") + "\n\n" if path.exists() else ""
+    before = entries.text_of(path).rstrip("\n") + "\n\n" if path.exists() else ""
     _write(path, before + "\n".join(block) + "\n")
 
 
@@ -192,20 +201,24 @@ def _write(path: Path, text: str) -> None:
     """Replace the file in one step, readable by its owner only, when what comes out can be read."""
     from flight_server.service.auth import identities
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Made with mode 0600.
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    new = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        field = "passwords" if "[[user]]" in text else "tokens"
-        identities.load(settings.Auth.model_validate({field: new}))
-        new.replace(path)
-    except DatasetError as error:
-        raise ConfigError(f"{path} was left as it is: {error.message}") from error
-    finally:
-        new.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Made with mode 0600.
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        new = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            field = "passwords" if "[[user]]" in text else "tokens"
+            identities.load(settings.Auth.model_validate({field: new}))
+            new.replace(path)
+        except DatasetError as error:
+            place = f"{path}:{error.line}" if error.line else f"{path}"
+            raise ConfigError(f"{place}: {error.message}; mend it first, it was left as it is") from error
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {str(path)!r}: {error.strerror}; say another --file") from error
 
 
 def _toml(text: str) -> str:

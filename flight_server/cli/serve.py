@@ -89,15 +89,11 @@ class Signals:
             signal.signal(number, self._handle)
 
     def wait(self, server: Server) -> None:
-        """Block until the process is to end."""
+        """Block until the process is to end. Reloads have a thread: one that waits for a catalog holds up no end."""
+        wanted = threading.Event()
+        threading.Thread(target=_reload_when, args=(wanted, server), name="reload", daemon=True).start()
         while self._next() == signal.SIGHUP:
-            errors = server.reload()
-            for error in errors:
-                telemetry.log.error("dataset_wrong", error=str(error))
-            if errors:
-                telemetry.log.warning("datasets_kept", reason="what was in service stays until this is mended")
-            else:
-                telemetry.log.info("datasets_reloaded", datasets=system.files(server.pipeline.registry))
+            wanted.set()
 
     def _next(self) -> int:
         while True:
@@ -112,6 +108,23 @@ class Signals:
                 os._exit(128 + number)
             self._ending = True
         self._came.put(number)
+
+
+def _reload_when(wanted: threading.Event, server: Server) -> None:
+    """Reload each time that it is wanted. Signals that come while one runs are one more: it reads what all meant."""
+    while wanted.wait():
+        wanted.clear()
+        try:
+            errors = server.reload()
+        except Exception:  # noqa: BLE001 - a thread's top: the next signal may find files that can be read
+            telemetry.log.exception("datasets_not_read")
+            continue
+        for error in errors:
+            telemetry.log.error("dataset_wrong", error=str(error))
+        if errors:
+            telemetry.log.warning("datasets_kept", reason="what was in service stays until this is mended")
+        else:
+            telemetry.log.info("datasets_reloaded", datasets=system.files(server.pipeline.registry))
 
 
 def stop(server: Server, grace_s: float) -> None:

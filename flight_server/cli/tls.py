@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,15 +41,23 @@ def dev_cert(
 
     Example: athena-flight tls dev-cert --client alice
     """
+    for each in host or ():
+        _check_name(each, "--host")
+    if client is not None:
+        _check_name(client, "--client")
     made = make(("localhost", "127.0.0.1", "::1", *(host or ())), client, days)
     for name in made:
         if (directory / name).exists():
             raise ConfigError(f"{directory / name} exists; delete it, or say another --dir")
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, text in made.items():
-        with os.fdopen(os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(text)
-        print(directory / name)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in made.items():
+            with os.fdopen(os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(text)
+            print(directory / name)
+    except OSError as error:
+        reason = f"{error.strerror}; say another --dir"
+        raise ConfigError(f"cannot write certificates to {str(directory)!r}: {reason}") from error
 
 
 def make(hosts: tuple[str, ...], client: str | None, days: int) -> dict[str, bytes]:
@@ -103,6 +112,16 @@ def _certificate(
     if usage:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _check_name(name: str, option: str) -> None:
+    # A common name has 64 signs at most.
+    if len(name) > 64 or not re.fullmatch(r"[\w.:*-]+", name, re.ASCII):
+        raise typer.BadParameter(
+            f"{name!r} cannot stand in a certificate: 1 to 64 letters, digits, '.', '-' or '_'; a host in another "
+            "script in its form xn--…",
+            param_hint=option,
+        )
 
 
 def _general_name(host: str) -> x509.GeneralName:

@@ -26,7 +26,18 @@ from flight_server.config.sections import (
     Tls,
     without_secrets,
 )
-from flight_server.config.sources import DEFAULT_FILE, PREFIX, Config, file_of, from_file, load, settings, wrong_value
+from flight_server.config.sources import (
+    DEFAULT_FILE,
+    PREFIX,
+    Config,
+    file_of,
+    from_file,
+    load,
+    no_json,
+    settings,
+    unreadable,
+    wrong_value,
+)
 
 __all__ = [
     "DEFAULT_FILE",
@@ -54,7 +65,9 @@ __all__ = [
     "file_of",
     "from_file",
     "load",
+    "no_json",
     "settings",
+    "unreadable",
     "without_secrets",
     "wrong_value",
 ]

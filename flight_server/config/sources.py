@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from flight_server.config.sections import (
     Athena,
@@ -86,7 +93,9 @@ def load(path: Path | None = None, **flags: dict[str, Any]) -> Config:
     try:
         return from_file(file, **flags)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: {error}") from error
+        raise unreadable(file, error) from error
+    except SettingsError as error:
+        raise no_json(error) from None
     except ValidationError as error:
         raise ConfigError(f"{wrong_value(error.errors()[0])}; `athena-flight config check` names all") from error
 
@@ -96,7 +105,28 @@ def file_of(path: Path | None) -> Path | None:
     file = path or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     if file is not None and not file.exists():
         raise ConfigError(f"there is no configuration file {str(file)!r}")
+    if file is not None and file.is_dir():
+        # pydantic-settings would read no file at all, and say nothing.
+        raise ConfigError(f"{str(file)!r} is a folder; name the file in it")
     return file
+
+
+def unreadable(file: Path | None, error: Exception) -> ConfigError:
+    """What is said of a file that cannot be read as TOML; the parser's message has line and column."""
+    if isinstance(error, OSError):
+        reason = f"cannot be read: {error.strerror}"
+    else:
+        reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"is not TOML: {error}"
+    return ConfigError(f"the configuration file {str(file)!r} {reason}")
+
+
+def no_json(error: SettingsError) -> ConfigError:
+    """What is said of a variable that pydantic-settings cannot parse; which of a section's it is, it does not tell."""
+    named = re.search(r'field "(\w+)"', str(error))
+    return ConfigError(
+        f"a variable {PREFIX}{named[1].upper() if named else ''}… holds no JSON; lists, tables and whole sections are "
+        'written as JSON there: ["duckdb"], {"port": 8815}'
+    )
 
 
 def from_file(file: Path | None, **flags: dict[str, Any]) -> Config:

@@ -23,7 +23,8 @@ FILE = "policies.toml"
 def load(directory: Path) -> Policies:
     """The policies of a folder; none when it has no policies.toml. Raises DatasetError with the place of an error."""
     path = directory / FILE
-    if not path.exists():
+    # A link that leads nowhere is a file that cannot be read, and not one that nobody wrote.
+    if not path.is_symlink() and not path.exists():
         return Policies()
     filters: list[RowFilter] = []
     masks: list[Mask] = []

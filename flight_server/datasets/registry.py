@@ -112,6 +112,9 @@ def load(directory: Path) -> tuple[Registry, list[DatasetError]]:
             errors.append(error)
         except UnicodeDecodeError as error:
             errors.append(DatasetError(path, 0, 0, f"not UTF-8: {error.reason} at byte {error.start}"))
+        except OSError as error:
+            # Also one that has gone since the folder was listed: the next reload does not list it.
+            errors.append(DatasetError(path, 0, 0, f"cannot be read: {error.strerror}"))
         else:
             found.setdefault(dataset.name, {})[dataset.version] = dataset
     try:

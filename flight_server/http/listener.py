@@ -43,7 +43,9 @@ class HttpListener:
             self._socket.bind((host, port))
         except OSError as error:
             self._socket.close()
-            raise ConfigError(f"the HTTP port {host}:{port} cannot be used: {error.strerror}") from error
+            raise ConfigError(
+                f"setting 'server.http_port': cannot listen on {host}:{port}: {error.strerror}; choose another, or 0"
+            ) from error
         self.port = int(self._socket.getsockname()[1])
         # Lines of its own would double the server's log; keep-alive short, as probes come and go.
         # No limit of connections here: uvicorn's counts those that say nothing as well, and answers 503 to every probe

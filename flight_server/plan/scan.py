@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -21,7 +22,7 @@ from pyiceberg.table import Table
 from sqlglot import exp
 
 from flight_server.config import Cost
-from flight_server.errors import InvalidRequest, NotFound, ServerError
+from flight_server.errors import InvalidRequest, NotFound, ServerError, TableError, first_line
 from flight_server.model import Estimate, TablePin
 from flight_server.plan import pushdown
 
@@ -77,7 +78,7 @@ class Tables:
 
         Raises NotFound (unknown-pin) where the table has no snapshot so old, InvalidRequest (expired-ticket) where
         the given snapshot has been expired, ServerError (internal) where there is no such table, or where its published
-        snapshot is gone.
+        snapshot is gone, TableError where the catalog or its storage does not answer.
         """
         if name in self._own:
             if as_of is not None:
@@ -118,7 +119,8 @@ class Tables:
                 table = self._tables.get(location)
             if table is None:
                 # It may have moved since it was located: remembered under where it was found.
-                table = self._catalog.load_table(name)
+                with _read(f"the metadata of {name}"):
+                    table = self._catalog.load_table(name)
             if ".".join(table.name()) != name:
                 # A catalog that folds names in a way of its own must not lead to a table past its policies.
                 raise NoSuchTableError(name)
@@ -161,7 +163,8 @@ class Tables:
             if key in self._files:
                 self._files.move_to_end(key)
                 return self._files[key]
-        tasks = pinned.table.scan(row_filter=row_filter, snapshot_id=pinned.pin.snapshot_id).plan_files()
+        with _read(f"the manifests of {pinned.pin.table}"):
+            tasks = list(pinned.table.scan(row_filter=row_filter, snapshot_id=pinned.pin.snapshot_id).plan_files())
         ids = _field_ids(pinned.schema, columns)
         size = 0
         paths: set[str] = set()
@@ -178,6 +181,15 @@ class Tables:
             while len(self._files) > _FILE_LISTS_MAX:
                 self._files.popitem(last=False)
         return files
+
+
+@contextmanager
+def _read(what: str) -> Iterator[None]:
+    """Turn what S3 or a disk says into TableError: not the server is at fault, and its traceback helps nobody."""
+    try:
+        yield
+    except OSError as error:
+        raise TableError(f"cannot read {what}: {first_line(error)}") from error
 
 
 def published(table: Table) -> int | None:

@@ -17,7 +17,7 @@ from typing import Protocol
 import pyarrow.flight as flight
 from opentelemetry.trace import INVALID_SPAN, Span
 
-from flight_server.errors import Error, ServerError, TimedOut
+from flight_server.errors import Error, ServerError, SetupError, TimedOut
 from flight_server.model import Caller
 from flight_server.service import connections, status
 from flight_server.service.audit import Audit
@@ -83,18 +83,25 @@ class Call(flight.ServerMiddleware):
         """What the client gets for `error`; what the operator must know is logged, and the call's code noted."""
         # Of pyarrow's methods only get_schema knows no Flight errors; middleware before it does.
         get_schema = self.outcome.method == "GetSchema" and not before_method
-        if isinstance(error, Error):
+        # A SetupError in a call is a catalog, or its storage, that does not answer; why is for the operator.
+        if isinstance(error, Error) and not isinstance(error, SetupError):
             self.outcome.code = error.code
             if isinstance(error, ServerError):
                 log.error("request_failed", code=error.code, message=error.message, dataset=self.outcome.dataset)
             elif notes := getattr(error, "__notes__", None):
                 log.info("request_refused", code=error.code, method=self.outcome.method, reason="; ".join(notes))
             return status.to_wire(error, get_schema=get_schema)
-        # Nobody expected this: the client gets an id, the log what happened.
-        incident = uuid.uuid4().hex[:12]
-        self.outcome.code = "internal"
-        log.error("internal_error", incident=incident, method=self.outcome.method, exc_info=error)
-        message = f"the server failed; its log has the incident {incident}"
+        # The client gets an id, the log what happened.
+        incident, outcome = uuid.uuid4().hex[:12], self.outcome
+        outcome.code = "internal"
+        if isinstance(error, SetupError):
+            said = str(error)
+            log.error("request_failed", code="internal", message=said, dataset=outcome.dataset, incident=incident)
+            message = f"the tables cannot be looked up now; the server's log has the incident {incident}"
+        else:
+            # Nobody expected this.
+            log.error("internal_error", incident=incident, method=outcome.method, exc_info=error)
+            message = f"the server failed; its log has the incident {incident}"
         return status.to_wire(ServerError("internal", message), get_schema=get_schema)
 
     def waits(self) -> None:

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import boto3
+from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.glue import GlueCatalog
@@ -27,11 +28,16 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, SQLAlchemyError
 
 from flight_server import config as settings
-from flight_server.errors import ConfigError, TableError, nearest
+from flight_server.errors import ConfigError, TableError, first_line, nearest
 from flight_server.tables.ddl import Definition
 
 # The name under which a `sql` catalog registers its tables; part of its data, so never to be changed.
 NAME = "athena_flight"
+# Every plan asks Glue where its tables are now. It answers within a second; pyiceberg's own client tries ten times, for
+# a minute and a half, before it says that Glue is down.
+_GLUE = BotoConfig(
+    retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=5, read_timeout=10, max_pool_connections=32
+)
 # A writer holds SQLite's lock for milliseconds; this long only when a disk stalls.
 _BUSY_S = 30
 
@@ -57,13 +63,10 @@ def _open_glue(catalog: settings.Catalog, aws: settings.Aws) -> Catalog:
     region = aws.region or boto3.Session().region_name
     if region is None:
         raise ConfigError("setting 'aws.region': needed for a Glue catalog; the AWS chain names none either")
-    found: dict[str, str | None] = {
-        "warehouse": catalog.warehouse,
-        "glue.region": region,
-        "glue.endpoint": aws.glue_endpoint,
-    }
+    found: dict[str, str | None] = {"warehouse": catalog.warehouse}
     with translated("open the Glue catalog"):
-        return GlueCatalog(NAME, client=None, **_present(found | _s3(aws, region)))
+        client = boto3.Session(region_name=region).client("glue", endpoint_url=aws.glue_endpoint, config=_GLUE)
+        return GlueCatalog(NAME, client=client, **_present(found | _s3(aws, region)))
 
 
 def _open_sql(catalog: settings.Catalog, aws: settings.Aws) -> Catalog:
@@ -140,7 +143,7 @@ def translated(what: str) -> Iterator[None]:
     except (BotoCoreError, ClientError, SQLAlchemyError, sqlite3.Error, OSError) as error:
         # SQLAlchemy appends the statement and a link; its cause is the database's own words.
         reason = error.__cause__ if isinstance(error, SQLAlchemyError) and error.__cause__ else error
-        raise TableError(f"cannot {what}: {str(reason).splitlines()[0]}") from error
+        raise TableError(f"cannot {what}: {first_line(reason)}") from error
 
 
 def table_names(catalog: Catalog) -> list[str]:

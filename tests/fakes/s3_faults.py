@@ -2,8 +2,8 @@
 
 `POST /_faults` takes a JSON list of rules and replaces those there are. A rule is
 `{"kind": …, "method": "GET", "match": "part of the path", "count": 1, "delay_s": 0}`; it is used up by the requests
-that it fits. Kinds: `slow_down` (503), `expired` (400 ExpiredToken), `denied` (403), `missing` (404), `reset` (the
-connection breaks before an answer), `truncate` (it breaks in the middle of the body), `corrupt` (bytes in the middle
+that it fits. Kinds: `slow_down` (503), `expired` (400 ExpiredToken), `denied` (403), `signature` (403, and as S3 does it
+repeats what was signed: the session token among it), `missing` (404), `reset` (the connection breaks before an answer), `truncate` (it breaks in the middle of the body), `corrupt` (bytes in the middle
 are others), `delay` (the answer comes late).
 """
 
@@ -46,6 +46,8 @@ class FaultyStore:
             answer = _error(start_response, *ERRORS[kind])
             # An answer to HEAD has no body: it would be taken for the next answer of the connection.
             return [] if environ["REQUEST_METHOD"] == "HEAD" else answer
+        if kind == "signature":
+            return _signature(start_response, environ)
         if kind == "reset":
             _break(environ)
             return []
@@ -70,10 +72,21 @@ class FaultyStore:
         return None
 
 
-def _error(start_response: Callable[..., Any], status: str, code: str, message: str) -> Iterable[bytes]:
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+def _error(start_response: Callable[..., Any], status: str, code: str, message: str, more: str = "") -> list[bytes]:
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>".encode()
     start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
     return [body]
+
+
+def _signature(start_response: Callable[..., Any], environ: dict[str, Any]) -> list[bytes]:
+    names = sorted(name for name in environ if name.startswith("HTTP_"))
+    headers = "".join(f"{name[5:].lower().replace('_', '-')}:{environ[name]}\n" for name in names)
+    signed = f"{environ['REQUEST_METHOD']}\n{environ['PATH_INFO']}\n\n{headers}"
+    said = "The request signature we calculated does not match the signature you provided."
+    body = _error(
+        start_response, "403 Forbidden", "SignatureDoesNotMatch", said, f"<CanonicalRequest>{signed}</CanonicalRequest>"
+    )
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
 
 def _half(environ: dict[str, Any], body: bytes) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flight_server import server
-from flight_server.errors import EngineFailed, Error, Unavailable
+from flight_server.errors import EngineFailed, Error, TableError, Unavailable
 from flight_server.model import StoredResult
 from tests.fakes.aws import LocalAws
 from tests.fix_served import IDS, LOOSE, Lab, Labs
@@ -93,6 +93,24 @@ def test_a_connection_that_stalls_is_given_up(labs: Labs, aws: LocalAws, monkeyp
     lab = labs.open({"ids": IDS})
     reading(aws, {"kind": "delay", "delay_s": 4}, parts_of())
     assert outcome(lab, "ids", 320) != "exact"
+
+
+def test_a_glue_that_is_down_is_told_after_three_attempts(lab: Lab, aws: LocalAws) -> None:
+    # Glue's calls are POSTs to the root; a client that tried a fourth time would be answered.
+    aws.s3_faults({"kind": "slow_down", "method": "POST", "count": 3})
+    with pytest.raises(TableError, match="cannot look up table 'lake.prices'"):
+        lab.plan("ids", first=340)
+    assert outcome(lab, "ids", 340) == "exact"
+
+
+def test_tables_whose_metadata_s3_does_not_give_out_are_named(lab: Lab, aws: LocalAws) -> None:
+    reading(aws, {"kind": "denied"}, "/metadata/")
+    with pytest.raises(
+        TableError, match="cannot read the (manifests|metadata) of lake.prices: .*AWS Error ACCESS_DENIED"
+    ):
+        lab.plan("ids", first=350)
+    aws.s3_faults()
+    assert outcome(lab, "ids", 350) == "exact"
 
 
 @pytest.mark.parametrize("fault", ["reset", "expired"])

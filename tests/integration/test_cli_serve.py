@@ -129,7 +129,8 @@ def test_a_taken_port_is_one_line(demo_file: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr()
     assert ended.value.code == 1
     assert said.err == (
-        f"error: [bad-config] cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --port\n"
+        f"error: [bad-config] setting 'server.port': cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "choose another with --port\n"
     )
 
 
@@ -139,7 +140,9 @@ def test_an_address_of_another_machine_is_one_line(demo_file: Path, capsys: pyte
     with pytest.raises(SystemExit) as ended:
         main(["serve", "--config", str(demo_file), *words])
     assert ended.value.code == 1
-    assert "error: [bad-config] cannot listen on 192.0.2.1:8815: " in capsys.readouterr().err.splitlines()[-1]
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: [bad-config] setting 'server.host': cannot listen on 192.0.2.1:8815: ")
+    assert "--host, or 0.0.0.0" in said
 
 
 def test_all_settings_that_do_not_go_together_are_told_at_once(

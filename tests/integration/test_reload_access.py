@@ -6,6 +6,9 @@ import itertools
 import json
 import signal
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +16,14 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
+from flight_server.authoring.watch import watching
 from flight_server.datasets.registry import Registry
 from flight_server.errors import NotFound
 from flight_server.model import Caller
 from flight_server.server import Server
 from tests.fix_identity import POLICIES, STATIC, Client, Lake, code_of, dataset_text
 from tests.processes import server as server_process
+from tests.waiting import until
 
 
 def test_a_reload_takes_policies_and_callers_together_or_nothing(lake_copy: Lake) -> None:
@@ -54,6 +59,67 @@ def test_policies_that_have_gone_are_still_in_force(lake_copy: Lake) -> None:
         policies.write_text("")
         assert running.reload() == []
         assert alice.ports() == {1, 2, 3, 4}
+
+
+def test_a_dataset_file_that_has_gone_since_it_was_listed_refuses_a_reload(lake_copy: Lake) -> None:
+    with lake_copy.serve() as running, flight.connect(f"grpc://localhost:{running.port}") as client:
+        more = lake_copy.folder / "sql" / "more.sql"
+        more.symlink_to("gone")
+        assert [str(error) for error in running.reload()] == [f"{more}: cannot be read: No such file or directory"]
+        assert Client(client, STATIC["alice"]).ports() == {1, 2}
+        more.unlink()
+        assert running.reload() == []
+
+
+@contextmanager
+def no_catalog(lake: Lake, running: Server) -> Iterator[None]:
+    """The catalog's database cannot be opened."""
+    database, away = lake.folder / "catalog.db", lake.folder / "away.db"
+    running.catalog.engine.dispose()  # type: ignore[attr-defined]
+    database.rename(away)
+    database.mkdir()
+    try:
+        yield
+    finally:
+        database.rmdir()
+        away.rename(database)
+
+
+def test_a_catalog_out_of_reach_refuses_a_reload_and_ends_nothing(lake_copy: Lake) -> None:
+    with lake_copy.serve() as running, flight.connect(f"grpc://localhost:{running.port}") as client:
+        (lake_copy.folder / "sql" / "public_names.sql").unlink()
+        with no_catalog(lake_copy, running):
+            assert [str(error) for error in running.reload()] == [
+                "cannot look up table 'p.nav': unable to open database file"
+            ]
+            alice = Client(client, STATIC["alice"])
+            assert alice.listed() == {"nav", "public_names"}
+            assert code_of(alice.ports) == "internal"
+            with pytest.raises(
+                flight.FlightInternalError, match=r"\[internal\] the tables cannot be looked up now; .* incident \w+"
+            ):
+                alice.ports()
+        assert running.reload() == []
+        assert Client(client, STATIC["alice"]).listed() == {"nav"}
+
+
+def test_watch_takes_what_was_held_back_as_soon_as_the_reason_has_gone(lake_copy: Lake) -> None:
+    folder, tokens = lake_copy.folder / "sql", lake_copy.folder / "tokens.toml"
+    contract = 'title = "New"\n[columns]\nx = { type = "int32" }'
+    with lake_copy.serve() as running, watching(running):
+        good = tokens.read_text()
+        tokens.write_text("[[token")
+        (folder / "first.sql").write_text(dataset_text(contract, "SELECT 1 AS x"))
+        # Not one of the folder's files is wrong, and not one of them changes when all is well again.
+        time.sleep(1)
+        assert "first" not in running.pipeline.registry.datasets
+        tokens.write_text(good)
+        until(lambda: "first" in running.pipeline.registry.datasets)
+        with no_catalog(lake_copy, running):
+            (folder / "second.sql").write_text(dataset_text(contract, "SELECT 2 AS x"))
+            time.sleep(1)
+            assert "second" not in running.pipeline.registry.datasets
+        until(lambda: "second" in running.pipeline.registry.datasets)
 
 
 def test_broken_policies_leave_no_datasets_to_serve_without_them(lake_copy: Lake) -> None:

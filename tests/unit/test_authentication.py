@@ -243,7 +243,56 @@ def test_changed_files_are_read_again_and_wrong_ones_are_not_taken(
     files["tokens"].unlink()
     assert code(checked, f"Bearer {other}") == "ok"
     files["tokens"].write_text(TOKENS)
+    os.utime(files["tokens"], ns=(3, 3))
     assert code(checked, f"Bearer {TOKEN}") == "ok"
+
+
+def test_a_file_that_is_being_written_is_left_a_moment_and_not_for_ever(files: dict[str, Path]) -> None:
+    checked = build(files)
+    for text in ("", TOKENS):
+        # Emptied, and then written again: nobody is refused in between.
+        files["tokens"].write_text(text)
+        checked._looked_at -= authentication._LOOK_S
+        assert code(checked, f"Bearer {TOKEN}") == "ok"
+    # Written at every look, and a withdrawn token still ends.
+    answers = []
+    for _ in range(2):
+        files["tokens"].write_text(TOKENS.replace(digest(TOKEN), digest(new_token())))
+        checked._looked_at -= authentication._LOOK_S
+        answers.append(code(checked, f"Bearer {TOKEN}"))
+    assert answers[-1] == "bad-credential"
+
+
+def test_after_a_pause_nobody_is_let_in_beside_the_call_that_reads_the_files(files: dict[str, Path]) -> None:
+    checked = build(files)
+    files["tokens"].write_text(TOKENS.replace(digest(TOKEN), digest(new_token())))
+    os.utime(files["tokens"], ns=(1, 1))
+    checked._looked_at -= 3600
+    answers: list[str] = []
+    late = threading.Thread(target=lambda: answers.append(code(checked, f"Bearer {TOKEN}")))
+    with checked._looking:
+        # As the call that came first does, which is not done yet.
+        late.start()
+        late.join(0.3)
+        assert answers == []
+        checked._read_changed()
+    late.join()
+    assert answers == ["bad-credential"]
+
+
+def test_a_look_that_began_before_a_reload_does_not_undo_it(files: dict[str, Path]) -> None:
+    checked = build(files)
+    with checked.reading() as take:
+        files["tokens"].write_text(TOKENS.replace(digest(TOKEN), digest(new_token())))
+        os.utime(files["tokens"], ns=(1, 1))
+        # A look waits for the end of the reload, and then sees that the files are newer than what it read.
+        checked._looked_at -= 3600
+        late = threading.Thread(target=checked._look)
+        late.start()
+        take()
+    late.join()
+    checked._looked_at -= 3600
+    assert code(checked, f"Bearer {TOKEN}") == "bad-credential"
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,10 @@ def test_a_file_that_is_no_toml_or_not_there_is_one_line(capsys: pytest.CaptureF
         with pytest.raises(SystemExit) as ended:
             main(["config", *words, "--config", str(file)])
         assert ended.value.code == 1
-        assert capsys.readouterr().err.startswith(f"error: [bad-config] {file}: Expected ']' at the end of a table")
+        said = (
+            f"error: [bad-config] the configuration file {str(file)!r} is not TOML: Expected ']' at the end of a table"
+        )
+        assert capsys.readouterr().err.startswith(said)
     with pytest.raises(SystemExit):
         main(["config", "check", "--config", "absent.toml"])
     assert "there is no configuration file 'absent.toml'" in capsys.readouterr().err

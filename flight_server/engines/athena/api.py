@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from flight_server.config import Athena
-from flight_server.errors import EngineFailed, InvalidRequest, Unavailable
+from flight_server.errors import EngineFailed, InvalidRequest, Unavailable, first_line
 
 if TYPE_CHECKING:
     from mypy_boto3_athena.client import AthenaClient
@@ -162,6 +162,6 @@ def _fail(error: ClientError | BotoCoreError | ResponseParserError) -> NoReturn:
         code = error.response["Error"]["Code"]
         message = error.response["Error"].get("Message", "")
         if code in _THROTTLED:
-            raise Unavailable("engine-throttled", f"Athena is throttling: {message[:200]}") from error
-        raise EngineFailed(f"Athena: {code}: {message[:400]}") from error
-    raise EngineFailed(f"Athena cannot be reached: {str(error).splitlines()[0][:200]}") from error
+            raise Unavailable("engine-throttled", f"Athena is throttling: {first_line(message)}") from error
+        raise EngineFailed(f"Athena: {code}: {first_line(message, 400)}") from error
+    raise EngineFailed(f"Athena cannot be reached: {first_line(error)}") from error

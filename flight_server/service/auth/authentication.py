@@ -6,7 +6,8 @@ import base64
 import binascii
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from flight_server.config import Config
@@ -21,8 +22,12 @@ from flight_server.telemetry import log
 HEADER = "authorization"
 # gRPC refuses headers of more than 16 KiB in all; no credential needs half of that.
 _CREDENTIAL_MAX = 8192
-# How soon a changed file is noticed. Looking costs three stat() calls.
+# How soon a changed file is noticed, and how long a call waits for another's look. Looking costs three stat() calls.
 _LOOK_S = 1.0
+# Most editors empty a file and write it then; in between it would be one without callers.
+_SETTLED_S = 0.1
+# A look that is older is not relied on: on a busy server the next one is under way by then.
+_STALE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class Authentication:
         self.identities = identities.load(auth)
         self._looking = threading.Lock()
         self._looked_at = time.monotonic()
+        self._waited = False
 
     def identify(self, headers: Mapping[str, Sequence[str | bytes]]) -> Identity:
         """Who sends these headers. Raises Unauthenticated, Unavailable (busy), ServerError."""
@@ -109,13 +115,44 @@ class Authentication:
         holder = self._passwords.check(self.identities, name, password)
         return Identity(holder.caller, self._sessions.issue(holder.caller.name, holder.hash), fresh=True)
 
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[], None]]:
+        """The files read anew, for a reload; what is yielded puts them in force. Raises DatasetError.
+
+        No look comes in between, which could put back what was in the files before.
+        """
+        with self._looking:
+            began, stamps = time.monotonic(), identities.stamps(self._settings)
+            found = identities.load(self._settings)
+
+            def take() -> None:
+                self.identities, self._stamps, self._looked_at = found, stamps, began
+
+            yield take
+
     def _look(self) -> None:
-        """Read the files again if they have changed. One thread does, the others go on."""
-        if time.monotonic() - self._looked_at < _LOOK_S or not self._looking.acquire(blocking=False):
+        """Read the files again if they have changed.
+
+        One thread does, and the others go on with what was read a moment ago. After a pause they wait for it: a token
+        withdrawn an hour before must not be let in because it came a moment after another call.
+        """
+        age_s = time.monotonic() - self._looked_at
+        if age_s < _LOOK_S or not self._looking.acquire(timeout=_LOOK_S if age_s > _STALE_S else 0):
             return
         try:
-            self._looked_at = time.monotonic()
-            stamps = identities.stamps(self._settings)
+            if time.monotonic() - self._looked_at >= _LOOK_S:
+                self._read_changed()
+        finally:
+            self._looking.release()
+
+    def _read_changed(self) -> None:
+        began, stamps = time.monotonic(), identities.stamps(self._settings)
+        if not self._waited and identities.young(stamps, self._stamps, _SETTLED_S):
+            # Once for each change: a file that is written all the time must not keep a withdrawn token good.
+            self._waited, self._looked_at = True, began - _LOOK_S + _SETTLED_S
+            return
+        try:
+            self._waited = False
             if stamps != self._stamps:
                 self._stamps = stamps
                 self.identities = identities.load(self._settings)
@@ -123,4 +160,5 @@ class Authentication:
         except DatasetError as error:
             log.error("identities_wrong", error=str(error), reason="those read last stay in force")
         finally:
-            self._looking.release()
+            # Only now: until the files have been read nobody goes on without waiting.
+            self._looked_at = began

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
+from time import time_ns
 
 from argon2 import extract_parameters
 from argon2.exceptions import InvalidHashError
@@ -83,9 +84,13 @@ def load(settings: Auth) -> Identities:
     return Identities(tokens, users, certificates)
 
 
-def stamps(settings: Auth) -> tuple[object, ...]:
+# Time of the last change in nanoseconds, size and inode of each file; None of one that is not there.
+Stamps = tuple[tuple[int, int, int] | None, ...]
+
+
+def stamps(settings: Auth) -> Stamps:
     """What changes when one of the files does."""
-    found: list[object] = []
+    found: list[tuple[int, int, int] | None] = []
     for path in (settings.tokens, settings.passwords, settings.certificates):
         try:
             status = path.stat() if path else None
@@ -93,6 +98,12 @@ def stamps(settings: Auth) -> tuple[object, ...]:
             status = None
         found.append((status.st_mtime_ns, status.st_size, status.st_ino) if status else None)
     return tuple(found)
+
+
+def young(now: Stamps, before: Stamps, age_s: float) -> bool:
+    """Whether a file that has changed did less than so long ago; never of clocks that are ahead of this one."""
+    changed = (new for new, old in zip(now, before, strict=True) if new and new != old)
+    return any(0 <= time_ns() - written < age_s * 1e9 for written, _, _ in changed)
 
 
 def claims_of(values: Mapping[str, object]) -> dict[str, Claim]:
