@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -122,6 +123,38 @@ def test_parameters_beyond_the_longest_request_are_refused(sql_client: flight.Fl
     writer.write_table(long)
     with pytest.raises(pa.ArrowInvalid, match=r"\[bad-request\] the parameters have more than 65,536 bytes"):
         writer.close()
+
+
+def lists(first: int, last: int) -> pa.RecordBatch:
+    """A list of four numbers whose offsets say something else, which pyarrow sends as it is."""
+    offsets = bytearray(struct.pack("<ii", 0, 4))
+    numbers = pa.array([1, 1, 1, 1], pa.int64())
+    made = pa.Array.from_buffers(pa.list_(pa.int64()), 1, [None, pa.py_buffer(offsets)], children=[numbers])
+    batch = pa.RecordBatch.from_arrays([made], ["1"])
+    offsets[:] = struct.pack("<ii", first, last)
+    return batch
+
+
+def chosen(index: int) -> pa.RecordBatch:
+    """A word out of two by an index beyond them."""
+    numbers = bytearray(struct.pack("<i", 0))
+    indices = pa.Array.from_buffers(pa.int32(), 1, [None, pa.py_buffer(numbers)])
+    batch = pa.RecordBatch.from_arrays([pa.DictionaryArray.from_arrays(indices, pa.array(["a", "b"]))], ["1"])
+    numbers[:] = struct.pack("<i", index)
+    return batch
+
+
+@pytest.mark.parametrize(
+    "batch", [lists(-20, 4), lists(-20_000_000, -19_999_990), lists(0, 60), chosen(5000), chosen(-5000)]
+)
+def test_parameters_that_point_outside_of_themselves_read_nothing_of_the_server(
+    sql_client: flight.FlightClient, batch: pa.RecordBatch
+) -> None:
+    writer, _ = put(sql_client, batch.schema)
+    writer.write_batch(batch)
+    with pytest.raises(pa.ArrowInvalid, match=r"\[bad-request\] the parameters are no valid record batch"):
+        writer.close()
+    assert len(rows(sql_client, descriptor("CommandStatementQuery", query=f"SELECT * FROM {AAPL}")))
 
 
 def test_parameters_that_never_come_end_with_their_connection(serve: Serve) -> None:

@@ -105,6 +105,7 @@ class FlightSql:
         for chunk in reader:
             # Of one without rows nothing is held.
             if chunk.data is not None and chunk.data.num_rows:
+                _check(chunk.data)
                 size += chunk.data.nbytes
                 if size > self._body_max:
                     raise InvalidRequest("bad-request", f"the parameters have more than {self._body_max:,} bytes")
@@ -155,6 +156,18 @@ class FlightSql:
         if name != wanted:
             raise InvalidRequest("bad-request", f"the body of {action} is a {name}")
         return message
+
+
+def _check(batch: pa.RecordBatch) -> None:
+    """Raise InvalidRequest (bad-request) for a batch that is not what it says it is.
+
+    Arrow takes offsets and indices as they come over the wire: one below zero reads this process's memory, which the
+    handle would then hand out, and one far off ends the process.
+    """
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise InvalidRequest("bad-request", f"the parameters are no valid record batch: {str(error)[:200]}") from None
 
 
 def _unsupported(name: str) -> Unsupported:
