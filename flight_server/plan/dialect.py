@@ -29,7 +29,7 @@ def to_athena(tree: exp.Query, pins: Mapping[str, TablePin], schemas: Schemas, d
 
     `tree` must be qualified. A table that was never written to has no version to name and no rows.
     """
-    pinned = _typed(tree, schemas)
+    pinned = typed(tree, schemas)
     sql_types = {item.alias_or_name: item.type.sql("athena") for item in pinned.selects if item.type}
     return carriers.project(_at_versions(pinned, pins), dataset.columns, sql_types, dataset.sorted)
 
@@ -71,7 +71,7 @@ def to_duckdb_typed(tree: exp.Query, schemas: Schemas) -> str:
 
 
 def _duckdb(tree: exp.Query, schemas: Schemas, source: Callable[[exp.Table], exp.Expr]) -> str:
-    pinned = _typed(tree, schemas)
+    pinned = typed(tree, schemas)
     for table in list(allowed.tables(pinned)):
         table.replace(source(table))
     for unnest in list(pinned.find_all(exp.Unnest)):
@@ -92,7 +92,7 @@ def nested(schemas: Schemas) -> dict[str, object]:
     return dict(databases)
 
 
-def _typed(tree: exp.Query, schemas: Schemas) -> exp.Query:
+def typed(tree: exp.Query, schemas: Schemas) -> exp.Query:
     """A copy of the tree in which every node knows its type, from the columns of the tables upwards."""
     return annotate_types(tree.copy(), schema=nested(schemas), dialect="athena")
 
