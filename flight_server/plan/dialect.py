@@ -13,7 +13,7 @@ from sqlglot import exp
 from sqlglot.optimizer.annotate_types import annotate_types
 
 from flight_server.model import Dataset, TablePin
-from flight_server.plan import allowed, carriers
+from flight_server.plan import allowed, carriers, sizes
 
 # database.table → column → Athena type.
 Schemas = Mapping[str, Mapping[str, str]]
@@ -80,6 +80,7 @@ def _duckdb(tree: exp.Query, schemas: Schemas, source: Callable[[exp.Table], exp
     for node in list(pinned.find_all(exp.Div)):
         if _is_integer(node.left) and _is_integer(node.right):
             node.replace(exp.IntDiv(this=node.left.copy(), expression=node.right.copy()))
+    sizes.bound(pinned)
     return pinned.sql("duckdb", identify=True, comments=False)
 
 
