@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
@@ -155,6 +156,45 @@ def test_parameters_that_point_outside_of_themselves_read_nothing_of_the_server(
     with pytest.raises(pa.ArrowInvalid, match=r"\[bad-request\] the parameters are no valid record batch"):
         writer.close()
     assert len(rows(sql_client, descriptor("CommandStatementQuery", query=f"SELECT * FROM {AAPL}")))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pa.array([2**31 - 1], pa.date32()),
+        pa.array([2**63 - 1], pa.timestamp("us")),
+        pa.array([2**63 - 1], pa.timestamp("s")),
+        pa.array([b"\x00"], pa.binary_view()),
+    ],
+)
+def test_parameters_that_no_parameter_takes_are_the_clients_fault(
+    sql_client: flight.FlightClient, value: pa.Array
+) -> None:
+    batch = pa.record_batch([value], ["1"])
+    writer, _ = put(sql_client, batch.schema)
+    writer.write_batch(batch)
+    with pytest.raises(pa.ArrowInvalid, match=r"\[bad-parameter\]"):
+        writer.close()
+
+
+def test_parameters_that_are_no_batch_are_the_clients_fault(
+    sql_server: Counted, sql_client: flight.FlightClient
+) -> None:
+    handle = prepare(sql_client, f"SELECT trade_date FROM {AAPL} WHERE close > ?").prepared_statement_handle
+    command = messages.pack("CommandPreparedStatementQuery", prepared_statement_handle=handle)
+    schema = next(pa.ipc.MessageReader.open_stream(pa.schema([("1", pa.float64())]).serialize())).metadata.to_pybytes()
+    # FlightData of Arrow's Flight.proto: 1 is the descriptor (its type 1, its command 2), 2 the header of a message.
+    sent = [_field(1, b"\x08\x02" + _field(2, command)) + _field(2, schema), _field(2, b"no message at all")]
+    with grpc.insecure_channel(f"localhost:{sql_server.server.port}") as channel:
+        method = channel.stream_stream("/arrow.flight.protocol.FlightService/DoPut", bytes, bytes)
+        with pytest.raises(grpc.RpcError, match=r"\[bad-request\] the parameters are no valid record batch"):
+            list(method(iter(sent), timeout=20))
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A length-delimited field of protobuf."""
+    size = bytes([len(value) & 127 | 128, len(value) >> 7]) if len(value) > 127 else bytes([len(value)])
+    return bytes([number << 3 | 2]) + size + value
 
 
 def test_parameters_that_never_come_end_with_their_connection(serve: Serve) -> None:
