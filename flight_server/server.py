@@ -45,7 +45,7 @@ from flight_server.preconditions import athena_results, is_loopback, port_beside
 from flight_server.results.local import LocalStore
 from flight_server.results.parts import Budget, PartReader
 from flight_server.results.store import Store
-from flight_server.service import own_tables, tls
+from flight_server.service import connections, own_tables, tls
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication, identities
 from flight_server.service.descriptors import Tickets
@@ -187,6 +187,9 @@ def build(config: Config) -> Server:
             if config.server.health
             else None
         )
+        beside = (http.port, health.port) if health is not None else (http.port,)
+        service.beside(beside)
+        connections.notice_the_gone((service.port, *beside), config.limits.gone_s)
         # All stands: from here on `Server.stop` closes it.
         undo.pop_all()
     metrics.CALLS_RUNNING.set_function(lambda: service.calls.count)

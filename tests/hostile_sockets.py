@@ -12,13 +12,13 @@ import sys
 from tests.wire import ticket
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_SETTINGS = bytes.fromhex("000000040000000000")
+GREETING = _PREFACE + bytes.fromhex("000000040000000000")
 # One address has some 28,000 ports to connect from; these stay well below.
 _PER_ADDRESS = 5000
 
 
 def main(port: int, count: int, kind: str) -> None:
-    first = {"silent": b"", "greeting": _PREFACE + _SETTINGS, "deaf": deaf(b"endless")}[kind]
+    first = {"silent": b"", "greeting": GREETING, "deaf": deaf(b"endless")}[kind]
     held = []
     for number in range(count):
         opened = socket.socket()

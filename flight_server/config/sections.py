@@ -271,6 +271,12 @@ class Limits(_Section):
     connections_max: int = Field(
         4096, ge=1, description="Open files from which connections without a call are cut: 60 MiB of them."
     )
+    probes_max: int = Field(
+        64, ge=1, description="Connections that each of the probes' ports keeps then; a probe has one for milliseconds."
+    )
+    gone_s: float = Field(
+        60.0, ge=2, description="A client whose machine answers nothing for so long is gone; networks mend in less."
+    )
     statements_per_min: float = Field(
         600.0,
         gt=0,

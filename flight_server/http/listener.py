@@ -1,50 +1,35 @@
-"""Running the HTTP face in a thread of its own, beside the Flight server.
-
-Whoever reaches the port can open connections and say nothing on them, and a probe that finds no place has its server
-restarted. So the oldest connection makes room for a new one, and each has an end.
-"""
+"""Running the HTTP face in a thread of its own, beside the Flight server."""
 
 from __future__ import annotations
 
-import asyncio
+import errno
 import socket
 import threading
 import time
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from flight_server.errors import ConfigError
 
 # uvicorn sets up its loop in milliseconds; this long only on a machine that is starved.
 _START_S = 10.0
-# Probes and scrapes are a handful; a connection takes some 20 kB.
-_CONNECTIONS_MAX = 64
-# Probes give up after some seconds, and a scrape of metrics after ten.
-_LIFE_S = 30.0
+# How long nobody is let in when files have run out; those of connections that ended meanwhile are closed after it.
+_FULL_S = 0.01
 
 
-class _Connection(H11Protocol):
-    """One connection, for `_LIFE_S` at most: uvicorn itself waits for ever for the end of a request's headers."""
+class _Listening(socket.socket):
+    """Takes being out of files for nobody waiting. asyncio would report it 2,048 times in a row and do nothing else."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.made = self.loop.time()
-        self._end = self.loop.call_later(_LIFE_S, transport.abort)
-        if len(self.connections) > _CONNECTIONS_MAX:
-            known = [each for each in self.connections if isinstance(each, _Connection)]
-            min(known, key=lambda each: (each.busy, each.made)).transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end.cancel()
-        super().connection_lost(exc)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being answered."""
-        answering: RequestResponseCycle | None = self.cycle
-        return answering is not None and not answering.response_complete
+    def accept(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            time.sleep(_FULL_S)
+            raise BlockingIOError from error
 
 
 class HttpListener:
@@ -52,7 +37,7 @@ class HttpListener:
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket = _Listening(family, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((host, port))
@@ -61,8 +46,10 @@ class HttpListener:
             raise ConfigError(f"the HTTP port {host}:{port} cannot be used: {error.strerror}") from error
         self.port = int(self._socket.getsockname()[1])
         # Lines of its own would double the server's log; keep-alive short, as probes come and go.
+        # No limit of connections here: uvicorn's counts those that say nothing as well, and answers 503 to every probe
+        # while it is reached. What bounds them is `limits.connections_max`.
         config = uvicorn.Config(
-            app, http=_Connection, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=5
+            app, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=5, loop="asyncio"
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

@@ -7,6 +7,7 @@ threads beyond those that are known. Linux only; elsewhere there are none.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ _LOOK_S = 0.05
 _STAT = Path("/proc/self/stat")
 # num_threads, counted from behind the name of the process, which can have spaces in it (proc_pid_stat(5)).
 _THREADS = 17
+# Some 50 numbers of up to 20 digits, and a name.
+_STAT_BYTES = 4096
 
 
 class Backlog:
@@ -26,6 +29,8 @@ class Backlog:
         # Threads that are neither Python's nor a call's: of gRPC, Arrow and DuckDB, which start them when first needed.
         self._others: int | None = None
         self.waiting = 0
+        # Open from the start: in a flood there may be no file left to open it with.
+        self._stat = _STAT.open("rb", buffering=0) if _STAT.exists() else None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
         self._thread.start()
@@ -33,22 +38,26 @@ class Backlog:
     def close(self) -> None:
         self._closed.set()
         self._thread.join()
+        if self._stat is not None:
+            self._stat.close()
 
     def _run(self) -> None:
-        while _STAT.exists() and not self._closed.wait(_LOOK_S):
+        while self._stat is not None and not self._closed.wait(_LOOK_S):
             self.look()
 
     def look(self) -> None:
         """Count now."""
         known = self._known()
-        rest = _threads() - _python_threads() - known
+        rest = self._threads() - _python_threads() - known
         if self._others is None or rest < self._others:
             self._others = rest
         self.waiting = max(0, rest - self._others)
 
-
-def _threads() -> int:
-    return int(_STAT.read_text().rpartition(")")[2].split()[_THREADS])
+    def _threads(self) -> int:
+        if self._stat is None:
+            return 0
+        # Each reading from the start is made anew.
+        return int(os.pread(self._stat.fileno(), _STAT_BYTES, 0).rpartition(b")")[2].split()[_THREADS])
 
 
 def _python_threads() -> int:

@@ -113,6 +113,10 @@ class FlightService(flight.FlightServerBase):
         self._backlog = Backlog(lambda: self.calls.known)
         self.calls.waiting = lambda: self._backlog.waiting
 
+    def beside(self, ports: tuple[int, ...]) -> None:
+        """Ports on which this process listens besides, whose connections are bounded with Flight's."""
+        self._watch.beside = ports
+
     def shutdown(self) -> None:
         """Stop listening, and wait for the calls that gRPC is not done with."""
         self._watch.end()

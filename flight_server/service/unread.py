@@ -18,6 +18,8 @@ from flight_server.telemetry import log, metrics
 
 # Counting the descriptors of 10,000 connections takes some 20 ms.
 _LOOK_S = 1.0
+# While there are too many: a flood may have filled what the system lets wait, and nobody new is heard before those.
+_AGAIN_S = 0.1
 # What was answered just now gets this long to leave, when the server ends; a second look does no harm.
 _END_S = 0.5
 
@@ -27,6 +29,8 @@ class Watch:
 
     def __init__(self, calls: Calls, limits: Limits, port: int) -> None:
         self._calls, self._limits, self._port = calls, limits, port
+        # Ports of this process's other listeners. Their connections take files as well, and each is done in no time.
+        self.beside: tuple[int, ...] = ()
         self._closed = threading.Event()
         # When connections of which it is not known what they do may be cut again.
         self._next_cut = 0.0
@@ -42,11 +46,13 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._closed.wait(min(_LOOK_S, self._limits.stream_idle_s / 4, self._limits.upload_s / 4)):
+        usual_s = min(_LOOK_S, self._limits.stream_idle_s / 4, self._limits.upload_s / 4)
+        wait_s = usual_s
+        while not self._closed.wait(wait_s):
             try:
                 self._end_unread()
                 self._end_uploads()
-                self._end_unused()
+                wait_s = min(usual_s, _AGAIN_S) if self._end_unused() else usual_s
             except Exception as error:  # noqa: BLE001 - the top of a thread, which must look again
                 log.error("internal_error", method="watch", exc_info=error)
 
@@ -79,9 +85,16 @@ class Watch:
     def _known(self) -> set[connections.Peer | None]:
         return {call.address for call in self._calls.present() if call.address}
 
-    def _end_unused(self) -> None:
-        if connections.count() > self._limits.connections_max:
-            self._told("unused", connections.trim(self._port, self._limits.connections_max, self._known()))
+    def _end_unused(self) -> bool:
+        """Whether there were too many."""
+        most = connections.bound(self._limits.connections_max)
+        if connections.count() <= most:
+            return False
+        closed = sum(connections.trim(port, self._limits.probes_max, set()) for port in self.beside)
+        if (extra := connections.count() - closed - most) > 0:
+            closed += connections.end_oldest(self._port, extra, self._known())
+        self._told("unused", closed)
+        return True
 
     @staticmethod
     def _told(reason: str, closed: int) -> None:

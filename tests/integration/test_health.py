@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from prometheus_client import REGISTRY
 from flight_server.errors import ConfigError, EngineFailed
 from flight_server.health.listener import SERVICES, HealthListener
 from flight_server.health.readiness import Readiness
-from flight_server.http import listener
 from flight_server.server import Server
 from tests.fix_server import ASKED, Serve, Write, connect, dataset
 from tests.waiting import until
@@ -200,19 +198,6 @@ def test_connections_that_say_nothing_keep_no_probe_out(demo_server: Server, sai
         for each in silent(demo_server.http.port, 300, said):
             stack.enter_context(each)
         assert readyz(demo_server)[0] == 200
-        # The oldest have made room.
-        until(lambda: len(demo_server.http._server.server_state.connections) <= 65)
-
-
-def test_a_connection_of_the_http_face_has_an_end(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "_LIFE_S", 0.2)
-    server = serve()
-    (slow,) = silent(server.http.port, 1, b"GET /livez HTTP/1.1\r\n")
-    with slow, pytest.raises(ConnectionError):
-        slow.settimeout(20)
-        while True:
-            slow.sendall(b"x: y\r\n")
-            time.sleep(0.05)
 
 
 def test_the_health_service_reads_no_long_request(demo_server: Server) -> None:

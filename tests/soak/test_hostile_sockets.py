@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import resource
 import subprocess
 import sys
 import time
@@ -9,10 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
+import grpc
 import psutil
 import pyarrow.flight as flight
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from flight_server import config
 from tests import processes
@@ -25,6 +30,8 @@ CROSS JOIN market_data.us_stocks_price AS c"""
 ENDLESS = dataset(f"SELECT CAST(a.meta_id AS BIGINT) + b.meta_id AS x {_CROSS}")
 # What is measured is 13 kB for a connection that has said nothing.
 CONNECTION_BYTES_MAX = 40_000
+FEW_FILES = 512
+SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 @contextmanager
@@ -40,13 +47,30 @@ def served(demo: config.Config, folder: Path, **limits: Any) -> Iterator[process
 
 
 @contextmanager
-def hostile(server: processes.ServerProcess, count: int, kind: str) -> Iterator[None]:
-    arguments = [sys.executable, "-m", "tests.hostile_sockets", server.address.rpartition(":")[2], str(count), kind]
+def hostile(server: processes.ServerProcess, count: int, kind: str, face: str = "address") -> Iterator[None]:
+    """`face` is the listener that they connect to, as the server calls it when it starts."""
+    port = addresses(server)[face].rpartition(":")[2]
+    arguments = [sys.executable, "-m", "tests.hostile_sockets", port, str(count), kind]
     with subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "connected\n"
         yield
         process.communicate(timeout=60)
+
+
+def addresses(server: processes.ServerProcess) -> dict[str, str]:
+    found: dict[str, str] = json.loads(server.wait_for('"serving"'))
+    return found
+
+
+def probe(server: processes.ServerProcess) -> None:
+    """Ask as the probes of a container do, that give a replica a few seconds to answer."""
+    for path in ("livez", "readyz"):
+        with urlopen(f"{addresses(server)['http']}/{path}", timeout=5) as reply:
+            assert reply.status == 200
+    with grpc.insecure_channel(addresses(server)["health"].removeprefix("grpc://")) as channel:
+        request = health_pb2.HealthCheckRequest(service="")
+        assert health_pb2_grpc.HealthStub(channel).Check(request, timeout=5).status == SERVING
 
 
 def ask(server: processes.ServerProcess) -> float:
@@ -80,6 +104,38 @@ def hold_out(demo: config.Config, folder: Path, count: int, kind: str, most: int
 @pytest.mark.parametrize("kind", ["silent", "greeting"])
 def test_three_hundred_connections_without_a_call(demo_config: config.Config, tmp_path: Path, kind: str) -> None:
     hold_out(demo_config, tmp_path, 300, kind, 150)
+
+
+@pytest.mark.timeout(200)
+def test_probes_are_answered_beside_a_hundred_connections_that_say_nothing_to_them(
+    demo_config: config.Config, tmp_path: Path
+) -> None:
+    with (
+        served(demo_config, tmp_path) as server,
+        hostile(server, 100, "silent", "http"),
+        hostile(server, 100, "silent", "health"),
+    ):
+        probe(server)
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("face", ["address", "http", "health"])
+def test_a_flood_that_takes_all_files_of_the_process_is_over_soon(
+    demo_config: config.Config, tmp_path: Path, face: str
+) -> None:
+    with served(demo_config, tmp_path) as server:
+        process = psutil.Process(server.child.pid)
+        ask(server)
+        rest = process.num_fds()
+        # What a shell may start with, where the hard limit is as low.
+        resource.prlimit(server.child.pid, resource.RLIMIT_NOFILE, (FEW_FILES, FEW_FILES))
+        with hostile(server, 4 * FEW_FILES, "silent", face):
+            until(lambda: process.num_fds() <= FEW_FILES // 2, 60)
+            probe(server)
+            ask(server)
+        until(lambda: process.num_fds() <= rest + 2, 60)
+        # The threads that look after the server have come through it.
+        assert not [line for line in server.lines if "internal_error" in line or "Exception in thread" in line]
 
 
 @pytest.mark.soak

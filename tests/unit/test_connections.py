@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -31,14 +34,19 @@ class Port:
 
     def __init__(self, family: socket.AddressFamily, stack: ExitStack) -> None:
         self._stack = stack
+        self._accepted: dict[connections.Peer, socket.socket] = {}
         self._listener = stack.enter_context(socket.create_server(("::1", 0), family=family))
         self.number = int(self._listener.getsockname()[1])
 
     def connect(self) -> socket.socket:
         client = self._stack.enter_context(socket.create_connection(("::1", self.number)))
-        self._stack.enter_context(self._listener.accept()[0])
+        self._accepted[address(client)] = self._stack.enter_context(self._listener.accept()[0])
         client.settimeout(5)
         return client
+
+    def accepted(self, client: socket.socket) -> socket.socket:
+        """Our end of it."""
+        return self._accepted[address(client)]
 
 
 @pytest.fixture
@@ -78,6 +86,41 @@ def test_nothing_is_cut_below_the_bound(port: Port) -> None:
     clients = [port.connect() for _ in range(3)]
     assert connections.trim(port.number, 3, set()) == 0
     assert not any(cut(client) for client in clients)
+
+
+def test_tcp_asks_after_the_other_end_of_what_is_accepted_from_now_on(port: Port) -> None:
+    before = port.connect()
+    connections.notice_the_gone((port.number,), 30.0)
+    after = port.connect()
+    assert [asked_after(each) for each in (port.accepted(before), port.accepted(after))] == [None, (15, 5, 3)]
+
+
+def asked_after(connection: socket.socket) -> tuple[int, int, int] | None:
+    if not connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+        return None
+    idle, pause, times = (
+        connection.getsockopt(socket.IPPROTO_TCP, option)
+        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    )
+    return idle, pause, times
+
+
+def test_connections_are_cut_when_no_file_is_left_to_look_with(port: Port) -> None:
+    clients = [port.connect() for _ in range(3)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(int(each.name) for each in Path("/proc/self/fd").iterdir()) + 10, hard)
+        )
+        with contextlib.suppress(OSError):
+            while True:
+                stack.callback(os.close, os.dup(0))
+        with pytest.raises(OSError, match="Too many open files"):
+            os.dup(0)
+        assert connections.count() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        assert connections.trim(port.number, 1, set()) == 2
+    assert [cut(client) for client in clients] == [True, True, False]
 
 
 def test_looking_leaves_no_file_open(port: Port, tmp_path: Path) -> None:
