@@ -28,6 +28,7 @@ from flight_server.service.calls import Call, CallFactory, Calls, caller_of
 from flight_server.service.descriptors import Tickets
 from flight_server.service.flight_sql import messages
 from flight_server.service.flight_sql import service as flight_sql
+from flight_server.service.intake import Intake
 from flight_server.service.spending import Spending
 from flight_server.service.streams import Prefetch, stream
 from flight_server.service.submissions import Submissions
@@ -62,6 +63,7 @@ def _rpc(
                 call.identified(self.authentication.certificate(context.peer_identity().decode(errors="replace")))
                 self.calls.named(call)
             call.peer = context.peer()
+            self.intake.heard(call.peer)
             self.calls.enter(call, stream=any(isinstance(each, flight.Ticket) and self._runs(each) for each in args))
             with traces.current(call.span):
                 result = method(self, context, *args, **kwargs)
@@ -110,6 +112,7 @@ class FlightService(flight.FlightServerBase):
         )
         self.calls.port = self.port
         self._watch = Watch(self.calls, config.limits, self.port)
+        self.intake = Intake(config.limits.received_bytes_max, self.port)
         self._backlog = Backlog(lambda: self.calls.known)
         self.calls.waiting = lambda: self._backlog.waiting
 
@@ -123,6 +126,7 @@ class FlightService(flight.FlightServerBase):
         super().shutdown()
         self._watch.close()
         self._backlog.close()
+        self.intake.close()
         self.spending.close()
 
     @_rpc
