@@ -37,6 +37,8 @@ class Error(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+        # What was to be read, where the plan had got so far (model.Reading): for the audit log, never for a client.
+        self.reading: object = None
 
     def __str__(self) -> str:
         return f"[{self.code}] {self.message}"

@@ -163,7 +163,10 @@ def build(config: Config) -> Server:
             undo.callback(engine.close)
         records = Records(config.system.calls_kept, config.system.costs_kept)
         own = SystemEngine(
-            config.system, lambda name: own_tables.table(name, records, pipeline.registry, service.submissions)
+            config.system,
+            lambda name: own_tables.table(
+                name, records, pipeline.registry, service.submissions, service.spending, service.statements
+            ),
         )
         undo.callback(own.close)
         engines["system"] = own

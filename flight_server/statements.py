@@ -235,7 +235,9 @@ def _query(table: exp.Table, dataset: Dataset, values: Mapping[str, Value]) -> e
 
 
 def _unnamed(statement: Statement, found: Shape, tree: exp.Query, datasets: Sequence[Dataset]) -> Dataset:
-    content = repr((dialect.canonical(tree), found.columns, found.sorted, found.hidden))
+    called = tuple(sorted({dataset.name for dataset in datasets}))
+    # The datasets too: the plan of a statement that reads the same without calling them is not this one's.
+    content = repr((dialect.canonical(tree), found.columns, found.sorted, found.hidden, called))
     engines = {dataset.engine for dataset in datasets} - {"auto"}
     if "system" in engines and (statement.tables or any(dataset.engine != "system" for dataset in datasets)):
         raise InvalidRequest("sql-refused", "the server's own datasets are joined with each other only")
@@ -265,6 +267,7 @@ def _unnamed(statement: Statement, found: Shape, tree: exp.Query, datasets: Sequ
         tree=tree,
         digest=hashlib.sha256(content.encode()).hexdigest(),
         hidden=found.hidden,
+        called=called,
     )
 
 

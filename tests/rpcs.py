@@ -172,6 +172,7 @@ OTHERS: dict[str, tuple[str, str, Callable[[Client, Channel], object]]] = {
     "DoPut of no statement": ("do_put", "bad-ticket", functools.partial(put_command, "CommandPreparedStatementQuery")),
     "DoGet of nothing": ("do_get", "unknown-dataset", lambda c, _: c.rows("nothing")),
     "DoGet of a forged ticket": ("do_get", "bad-ticket", lambda c, _: c.rows(b"aft1.e30.e30")),
+    "whoami": ("do_action", "ok", lambda c, _: c.action("whoami", {})),
     "status": ("do_action", "unknown-query", lambda c, _: c.action("status", {"id": "none"})),
     "result": ("do_action", "unknown-query", lambda c, _: c.action("result", {"id": "none"})),
     "cancel": ("do_action", "unknown-query", lambda c, _: c.action("cancel", {"id": "none"})),

@@ -103,7 +103,9 @@ def whoami(
     ] = _STDIN,
     config: ConfigFile = None,
 ) -> None:
-    """Say whose a token is, with roles and claims, as the server with these settings would.
+    """Say whose a token is, with roles and claims, as the server with these settings would, and with its budget.
+
+    What is spent stands in budget.file. Without one only the running server knows, and tells by its action whoami.
 
     Example: athena-flight auth whoami < token.txt
     """
@@ -116,7 +118,23 @@ def whoami(
     value = sys.stdin.readline().strip() if given == _STDIN else given
     caller = authentication.identify({"authorization": [f"Bearer {value}"]}).caller
     assert caller is not None  # noqa: S101 - a header was given
-    print(json.dumps({"name": caller.name, "roles": sorted(caller.roles), "claims": dict(caller.claims)}, indent=2))
+    said = {"name": caller.name, "roles": sorted(caller.roles), "claims": dict(caller.claims)}
+    print(json.dumps(said | {"budget": _budget(found.budget, caller)}, indent=2))
+
+
+def _budget(budget: settings.Budget, caller: Caller) -> dict[str, object] | None:
+    """What the server would say; without a file that is there, the limit alone."""
+    from flight_server.service.spending import Spending
+
+    kept = budget.file is not None and budget.file.exists()
+    spending = Spending(budget if kept else budget.model_copy(update={"file": None}))
+    try:
+        account = spending.account(caller)
+    finally:
+        spending.close()
+    if account is None:
+        return None
+    return account.json() if kept else account.json() | {"spent_usd": None, "left_usd": None}
 
 
 def caller_named(config: settings.Config, name: str) -> Caller:

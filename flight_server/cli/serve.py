@@ -15,8 +15,9 @@ from typing import Annotated
 import typer
 
 from flight_server import config as settings
-from flight_server import telemetry
+from flight_server import preconditions, telemetry
 from flight_server.authoring.watch import watching
+from flight_server.cli import line
 from flight_server.cli.options import ConfigFile, Host, InsecureAllowRemote, Port, server_flags
 from flight_server.datasets import system
 from flight_server.server import Server, build
@@ -50,6 +51,11 @@ def serve(
     flags = server_flags(host, port, insecure_allow_remote)
     found = settings.load(config, server=flags) if flags else settings.load(config)
     telemetry.configure(found.log.format, found.log.level)
+    if problems := preconditions.problems(found):
+        # All of them: whoever mends one and starts again should not meet the next.
+        for problem in problems:
+            print(f"error: {line(problem)}", file=sys.stderr)
+        sys.exit(1)
     raise_open_files()
     with ExitStack() as stack:
         server = build(found)

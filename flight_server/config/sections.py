@@ -383,7 +383,7 @@ class System(_Section):
         description='Roles for which they exist, also without authentication; "*" = everybody.',
     )
     calls_kept: int = Field(
-        10_000, ge=1, description="Ended calls, and queries, kept in memory: some 10 MB; the audit log keeps all."
+        10_000, ge=1, description="Ended calls, and queries, kept in memory: some 15 MB; the audit log keeps all."
     )
     costs_kept: int = Field(
         10_000, ge=1, description="Sums by day, caller and dataset kept in memory; past it the oldest are forgotten."

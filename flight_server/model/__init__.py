@@ -17,7 +17,7 @@ from flight_server.model.contract import (
     SortKey,
 )
 from flight_server.model.execution import Engine, Execution, ExecutionStats, Part, StoredResult
-from flight_server.model.plan import Bounds, Estimate, Plan, TablePin, plan_json
+from flight_server.model.plan import Bounds, Estimate, Plan, Read, Reading, TablePin, plan_json
 from flight_server.model.policies import AppliedPolicy, Mask, Policies, RowFilter
 from flight_server.model.request import ANONYMOUS, Caller, Claim, EngineName, Request, Scalar, Text, Value, to_json
 
@@ -43,6 +43,8 @@ __all__ = [
     "Part",
     "Plan",
     "Policies",
+    "Read",
+    "Reading",
     "RelativeDate",
     "Request",
     "RowFilter",

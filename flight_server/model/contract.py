@@ -166,6 +166,8 @@ class Dataset:
     digest: str
     # Of a statement's: so many trailing columns carry its order only, and are not sent.
     hidden: int = 0
+    # Of a statement's: the datasets that it calls, sorted.
+    called: tuple[str, ...] = ()
 
     # The Arrow schema that every answer has, with the contract in its metadata (protocol.md).
     schema: pa.Schema = field(init=False, repr=False, compare=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from flight_server.model.contract import Dataset
@@ -33,6 +33,32 @@ class TablePin:
     snapshot_id: int | None
     schema_id: int
     metadata_location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One table of a plan, and what of it is seen: SQL with the caller's claims bound, for the audit log alone.
+
+    Without filters all rows of the snapshot are seen, without masks all values: no policy holds for the caller.
+    """
+
+    table: str
+    snapshot: int | None
+    # Conditions that every row seen satisfies.
+    filters: tuple[str, ...] = ()
+    # What is read in place of a column.
+    masks: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.table
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that a plan reads: its tables, and the datasets that a statement calls, whose tables are among them."""
+
+    tables: tuple[Read, ...] = ()
+    datasets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +97,7 @@ class Plan:
     guard: str = ""
     # What was asked where the dataset is unnamed, and so cannot be asked for by name again.
     statement: Request | None = None
+    reading: Reading = Reading()
 
 
 def plan_json(plan: Plan) -> dict[str, object]:

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from sqlglot import exp
 
 from flight_server.config import Cost
-from flight_server.errors import DatasetError, InvalidRequest, ServerError
+from flight_server.errors import DatasetError, Error, InvalidRequest, ServerError
 from flight_server.model import (
     ANONYMOUS,
     Bounds,
@@ -77,7 +77,14 @@ class Planner:
         key = (dataset.digest, tuple(values.items()), engine, bounds, tuple(pins.values()), guard)
         plan = self._plans.get(key)
         if plan is None:
-            plan = replace(self._made(dataset, values, engine, bounds, pinned, held, caller), guard=guard)
+            reading = policies.reading(dataset.called, pins, held, _schemas(pinned), caller)
+            try:
+                made = self._made(dataset, values, engine, bounds, pinned, held, caller)
+            except Error as error:
+                # Who asked in vain for which rows is the audit log's business too.
+                error.reading = reading
+                raise
+            plan = replace(made, guard=guard, reading=reading)
             self._plans.put(key, plan, _size(plan))
         return plan
 

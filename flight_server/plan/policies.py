@@ -16,7 +16,7 @@ from typing import Literal
 from sqlglot import exp
 
 from flight_server.errors import DatasetError, InvalidRequest, ServerError, nearest
-from flight_server.model import AppliedPolicy, Caller, Mask, Policies, RowFilter
+from flight_server.model import AppliedPolicy, Caller, Mask, Policies, Read, Reading, RowFilter, TablePin
 from flight_server.plan import allowed
 from flight_server.plan.claims import bind_claims, claim_of, missing
 
@@ -118,6 +118,32 @@ def guard(policies: Policies, held: Mapping[str, TablePolicies], caller: Caller)
     return hashlib.sha256(found.encode(errors="surrogatepass")).hexdigest()
 
 
+def reading(
+    called: tuple[str, ...],
+    pins: Mapping[str, TablePin],
+    held: Mapping[str, TablePolicies],
+    columns: Mapping[str, Columns],
+    caller: Caller,
+) -> Reading:
+    """What is seen of the tables at `pins` under the policies `held`, in the words that `put_around_scans` puts in."""
+    return Reading(
+        tuple(_read(pin, held.get(name), columns[name], caller) for name, pin in sorted(pins.items())), called
+    )
+
+
+def _read(pin: TablePin, policies: TablePolicies | None, columns: Columns, caller: Caller) -> Read:
+    if policies is None:
+        return Read(pin.table, pin.snapshot_id)
+    alias = exp.to_identifier(pin.table.rpartition(".")[2])
+    filters = tuple(_text(_admitted(each, alias, columns, caller)) for each in policies.row_filters)
+    masks = {each.column: _text(_masked(each, alias, columns, caller)) for each in policies.masks}
+    return Read(pin.table, pin.snapshot_id, filters, masks)
+
+
+def _text(tree: exp.Expr) -> str:
+    return tree.unnest().sql("athena", comments=False)
+
+
 def put_around_scans(
     tree: exp.Query, held: Mapping[str, TablePolicies], columns: Mapping[str, Columns], caller: Caller
 ) -> tuple[tuple[AppliedPolicy, ...], list[tuple[exp.Subquery, TablePolicies]]]:
@@ -150,10 +176,15 @@ def _guarded(scan: exp.Table, policies: TablePolicies, columns: Columns, caller:
     inner = exp.Table(this=scan.this.copy(), db=scan.args["db"].copy(), alias=exp.TableAlias(this=alias.copy()))
     query = exp.Select(expressions=items).from_(inner, copy=False)
     for each in policies.row_filters:
-        found = bind_claims(_qualified(each.where, each.table, alias, columns), caller, columns)
-        query.where(exp.false() if found is None else found, copy=False)
+        query.where(_admitted(each, alias, columns, caller), copy=False)
     outer = (scan.args.get("alias") or exp.TableAlias(this=alias)).copy()
     return exp.Subquery(this=query, alias=outer, joins=scan.args.get("joins"), laterals=scan.args.get("laterals"))
+
+
+def _admitted(row_filter: RowFilter, alias: exp.Identifier, columns: Columns, caller: Caller) -> exp.Expr:
+    """The condition of the filter; no rows where a claim is missing."""
+    found = bind_claims(_qualified(row_filter.where, row_filter.table, alias, columns), caller, columns)
+    return exp.false() if found is None else found
 
 
 def _masked(mask: Mask, alias: exp.Identifier, columns: Columns, caller: Caller) -> exp.Expr:

@@ -11,18 +11,17 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 
 from flight_server.errors import ResultLost
 from flight_server.model import Part, StoredResult
+from flight_server.results import arrow_file
+from flight_server.results.arrow_file import ArrowFile
 from flight_server.scratch import Scratch
 from flight_server.telemetry import log, metrics
 
-# Half the disk for prices (facts: lz4 0.52), at a cost that is small against the query's.
-_COMPRESSION = "lz4"
 # One large result must not push out all the small ones that people ask for again.
 _SHARE = 4
 # A folder with more files than this is slow to remove; a result's entry in memory is some hundred bytes.
@@ -71,10 +70,9 @@ class LocalStore:
         rows = 0
         try:
             # Once it is open it can be read to its end, also when it is pushed out meanwhile.
-            with pa.OSFile(part.path) as source, pa.ipc.open_stream(source) as reader:
-                for batch in reader:
-                    rows += batch.num_rows
-                    yield batch
+            for batch in arrow_file.read(Path(part.path)):
+                rows += batch.num_rows
+                yield batch
         except (OSError, pa.ArrowException) as error:
             self.forget(stored)
             raise ResultLost("a kept result cannot be read") from error
@@ -179,7 +177,7 @@ class _Copy:
         self._schema = schema
         self._disk_bytes_max = disk_bytes_max
         self._grow = grow
-        self._open: tuple[pa.NativeFile, pa.ipc.RecordBatchStreamWriter] | None = None
+        self._file: ArrowFile | None = None
         self.rows = 0
         self.bytes = 0
         self.disk_bytes = 0
@@ -188,11 +186,11 @@ class _Copy:
         if self._path is None:
             return
         try:
-            sink, writer = self._open = self._open or _opened(self._path, self._schema)
-            writer.write_batch(batch)
+            self._file = self._file or ArrowFile(self._path, self._schema)
+            self._file.write(batch)
             self.rows += batch.num_rows
             self.bytes += batch.nbytes
-            self._count(sink.tell())
+            self._count(self._file.size)
         except (OSError, pa.ArrowException) as error:
             log.warning("result_not_kept", reason=str(error)[:200])
             self.give_up()
@@ -200,12 +198,9 @@ class _Copy:
     def close(self) -> Path | None:
         """The finished file; None when there is none to keep."""
         try:
-            if self._open is not None:
-                sink, writer = self._open
-                writer.close()
-                size = sink.tell()
-                sink.close()
-                self._count(size)
+            if self._file is not None:
+                self._file.finish()
+                self._count(self._file.size)
         except (OSError, pa.ArrowException) as error:
             log.warning("result_not_kept", reason=str(error)[:200])
             self.give_up()
@@ -219,17 +214,12 @@ class _Copy:
 
     def give_up(self) -> None:
         """Remove what is written, and give its bytes back."""
-        opened, self._open = self._open, None
+        file, self._file = self._file, None
         path, self._path = self._path, None
-        with suppress(OSError):
-            if opened is not None:
-                opened[0].close()
-        if path is not None:
+        if file is not None:
+            file.delete()
+        elif path is not None:
+            # Of a file that could not even be begun.
             path.unlink(missing_ok=True)
         self._grow(-self.disk_bytes)
         self.disk_bytes = 0
-
-
-def _opened(path: Path, schema: pa.Schema) -> tuple[pa.NativeFile, pa.ipc.RecordBatchStreamWriter]:
-    sink = pa.OSFile(str(path), "wb")
-    return sink, pa.ipc.new_stream(sink, schema, options=pa.ipc.IpcWriteOptions(compression=_COMPRESSION))

@@ -1,22 +1,20 @@
-"""Results on the disk of this server, for engines that keep none: Arrow IPC files in a private temporary folder.
+"""Results of submitted queries on the disk of this server, for engines that keep none for all replicas.
 
-A file is for its maker alone, does not outlive the process, and all files together have a bound.
+A file is for its maker alone, stays until it is deleted and does not outlive the process; all together have a bound, at
+which a new one is refused. Why this is no part of the store in `local.py`: docs/decisions.md.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 
 from flight_server.errors import Unavailable
+from flight_server.results.arrow_file import ArrowFile, read
 from flight_server.scratch import Scratch
-
-# Half the disk for prices (facts: lz4 0.52), at a cost that a disk hides.
-_COMPRESSION = "lz4"
 
 
 class Spill:
@@ -61,35 +59,24 @@ class SpillFile:
 
     def __init__(self, spill: Spill, path: Path, schema: pa.Schema) -> None:
         self._spill = spill
-        self._path = path
-        self._sink = pa.OSFile(str(path), "wb")
-        self._writer = pa.ipc.new_stream(self._sink, schema, options=pa.ipc.IpcWriteOptions(compression=_COMPRESSION))
+        self._file = ArrowFile(path, schema)
         self._counted = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch. Raises Unavailable (busy) when there is no more room."""
-        self._writer.write_batch(batch)
-        size = self._sink.tell()
-        self._spill.grow(size - self._counted)
-        self._counted = size
+        self._file.write(batch)
+        self._spill.grow(self._file.size - self._counted)
+        self._counted = self._file.size
 
     def finish(self) -> None:
-        self._writer.close()
-        self._sink.close()
+        self._file.finish()
 
     def read(self) -> Iterator[pa.RecordBatch]:
         """The batches in order, one in memory at a time."""
-        with pa.OSFile(str(self._path)) as source, pa.ipc.open_stream(source) as reader:
-            yield from reader
+        return read(self._file.path)
 
     def delete(self) -> None:
-        """Remove the file, whatever state it is in. Raises nothing: what cannot be removed goes with the folder."""
-        for close in (self._writer.close, self._sink.close, self._unlink):
-            # On a full disk even the end of the stream cannot be written.
-            with suppress(OSError, pa.ArrowException):
-                close()
+        """Remove the file, whatever state it is in. Raises nothing."""
+        self._file.delete()
         self._spill.grow(-self._counted)
         self._counted = 0
-
-    def _unlink(self) -> None:
-        self._path.unlink(missing_ok=True)

@@ -158,12 +158,31 @@ class Rate:
         # What a caller had left, and when.
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    @property
+    def per_min(self) -> float:
+        return self._per_s * 60
+
+    @property
+    def burst(self) -> int:
+        return int(self._burst)
+
+    def left(self, caller: str) -> int:
+        """How many the caller may spend at once now."""
+        with self._lock:
+            return int(self._now_left(caller, self._clock()))
+
+    def callers(self) -> dict[str, int]:
+        """The same of all who have spent some lately, by name."""
+        with self._lock:
+            now = self._clock()
+            return {caller: int(self._now_left(caller, now)) for caller in self._left}
+
     def spend(self, caller: str) -> None:
         """Count one. Raises Unavailable (busy) with the time after which one more is allowed."""
         with self._lock:
             now = self._clock()
-            left, since = self._left.pop(caller, (self._burst, now))
-            left = min(self._burst, left + (now - since) * self._per_s)
+            left = self._now_left(caller, now)
+            self._left.pop(caller, None)
             allowed = left >= 1
             self._left[caller] = (left - allowed, now)
             while len(self._left) > _RATES_MAX:
@@ -171,8 +190,12 @@ class Rate:
         if not allowed:
             wait_s = (1 - left) / self._per_s
             raise Unavailable(
-                "busy", f"{self._per_s * 60:g} {self._what} a minute are for one caller; try again in {wait_s:.1f} s"
+                "busy", f"{self.per_min:g} {self._what} a minute are for one caller; try again in {wait_s:.1f} s"
             )
+
+    def _now_left(self, caller: str, now: float) -> float:
+        left, since = self._left.get(caller, (self._burst, now))
+        return min(self._burst, left + (now - since) * self._per_s)
 
 
 def _draining() -> Unavailable:

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,20 @@ from flight_server.config import Audit as Settings
 from flight_server.errors import ConfigError, ServerError
 from flight_server.telemetry import log
 
-_FIELDS = ("caller", "method", "dataset", "params", "rows", "bytes", "policies", "query_id", "code")
+_FIELDS = (
+    "caller",
+    "method",
+    "action",
+    "dataset",
+    "params",
+    "datasets",
+    "reads",
+    "policies",
+    "rows",
+    "bytes",
+    "query_id",
+    "code",
+)
 STDOUT = "-"
 
 
@@ -122,4 +136,4 @@ class Audit:
 
 def _line(said: Mapping[str, object]) -> bytes:
     time = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return json.dumps({"time": time, **said}, separators=(",", ":")).encode() + b"\n"
+    return json.dumps({"time": time, **said}, separators=(",", ":"), default=asdict).encode() + b"\n"

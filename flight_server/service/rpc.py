@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
@@ -15,38 +12,33 @@ import pyarrow.flight as flight
 from opentelemetry.trace import Span
 
 from flight_server.config import Config
-from flight_server.datasets.describe import contract_json
-from flight_server.errors import InvalidRequest, TimedOut, Unsupported, nearest
-from flight_server.model import Dataset, Plan, Request, plan_json, to_json
-from flight_server.pipeline import ENGINE_ROLE, Answer, Pipeline
-from flight_server.service import calls, descriptors, tls
+from flight_server.errors import TimedOut, Unsupported, nearest
+from flight_server.model import Request
+from flight_server.pipeline import Answer, Pipeline
+from flight_server.service import descriptors, infos, middleware, tls
+from flight_server.service.actions import ACTIONS, Actions
 from flight_server.service.admission import Rate
 from flight_server.service.audit import Audit
 from flight_server.service.auth import Authentication
 from flight_server.service.backlog import Backlog
-from flight_server.service.calls import Call, CallFactory, Calls, caller_of
+from flight_server.service.call import Call
+from flight_server.service.calls import Calls
 from flight_server.service.descriptors import Tickets
 from flight_server.service.flight_sql import messages
 from flight_server.service.flight_sql import service as flight_sql
 from flight_server.service.intake import Intake
+from flight_server.service.middleware import CallFactory, HandshakeHandler, call_of
+from flight_server.service.outcome import Outcome
+from flight_server.service.plans import Plans
 from flight_server.service.spending import Spending
 from flight_server.service.streams import Prefetch, stream
 from flight_server.service.submissions import Submissions
 from flight_server.service.unread import Watch
-from flight_server.statements import NAME as SQL
 from flight_server.telemetry import traces
 from flight_server.telemetry.records import Records
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_ACTIONS = {
-    "describe": 'The contract of a dataset as JSON. Body: {"dataset": "daily_prices"}',
-    "explain": "The plan of a request and the SQL that the engine would run, as JSON. Body: a request in JSON form",
-    "submit": "Start a query and return at once. Body: a request in JSON form",
-    "status": 'How a submitted query stands, as JSON. Body: {"id": "…"}',
-    "result": 'A FlightInfo for the result of a submitted query that succeeded. Body: {"id": "…"}',
-    "cancel": 'Stop a submitted query. Body: {"id": "…"}',
-}
 
 
 def _rpc(
@@ -56,7 +48,7 @@ def _rpc(
 
     @functools.wraps(method)
     def wrapped(self: FlightService, context: flight.ServerCallContext, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        call = _call(context)
+        call = call_of(context)
         try:
             if call.caller is None:
                 # No header said it, so the client's certificate does; only here is its name known.
@@ -68,7 +60,7 @@ def _rpc(
             with traces.current(call.span):
                 result = method(self, context, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - the RPC wrapper: everything is reported, nothing leaks
-            raise calls.wire(error, call) from None
+            raise call.failed(error) from None
         # A stream ends after its method: `_batches` says how.
         if call.outcome.method != "DoGet":
             call.outcome.code = "ok"
@@ -102,12 +94,16 @@ class FlightService(flight.FlightServerBase):
         self._heartbeat_s = config.server.heartbeat_s
         self._life_s = config.limits.stream_life_s
         self._sql = flight_sql.FlightSql(pipeline, tickets, config.sql.handle_ttl_s, self._body_max)
-        self._ad_hoc = Rate("statements", config.limits.statements_per_min, config.limits.statements_burst)
+        self.statements = Rate("statements", config.limits.statements_per_min, config.limits.statements_burst)
+        self._plans = Plans(pipeline, self.statements)
+        self._actions = Actions(
+            pipeline, self._plans, self.submissions, self.spending, self.statements, tickets, self._body_max
+        )
         super().__init__(
             location,
             # With a handler the certificate's name is lost, without one there is no Handshake (docs/security.md).
-            auth_handler=None if authentication.by_certificate else calls.HandshakeHandler(),
-            middleware={calls.NAME: CallFactory(self.calls, authentication, audit, records)},
+            auth_handler=None if authentication.by_certificate else HandshakeHandler(),
+            middleware={middleware.NAME: CallFactory(self.calls, authentication, audit, records)},
             **tls.options(config.tls),
         )
         self.calls.port = self.port
@@ -133,16 +129,18 @@ class FlightService(flight.FlightServerBase):
     def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> Iterator[flight.FlightInfo]:
         descriptors.check_size(criteria, self._body_max)
         glob = criteria.decode(errors="replace") or "*"
-        found = [self._listed(dataset) for dataset in self._pipeline.registry.visible(caller_of(context), glob)]
+        found = [infos.listed(dataset) for dataset in self._pipeline.registry.visible(call_of(context).asker, glob)]
         return iter(found)
 
     @_rpc
     def get_schema(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
         if (known := self._metadata(descriptor)) is not None:
             return flight.SchemaResult(known)
-        request = self._asked(context, descriptor)
-        dataset = self._pipeline.describe(request, caller_of(context))
-        _call(context).outcome.dataset = dataset.name
+        call = call_of(context)
+        request = self._asked(call, descriptor)
+        call.outcome.asked(request)
+        dataset = self._pipeline.describe(request, call.asker)
+        call.outcome.dataset = dataset.name
         return flight.SchemaResult(dataset.schema)
 
     @_rpc
@@ -152,25 +150,26 @@ class FlightService(flight.FlightServerBase):
         if (known := self._metadata(descriptor)) is not None:
             # The command is its own ticket: it is answered from what is there when it is asked for.
             return flight.FlightInfo(known, descriptor, [flight.FlightEndpoint(descriptor.command, [])], -1, -1)
-        plan = self._plan(context, self._asked(context, descriptor))
+        call = call_of(context)
+        plan = self._plans.of(call, self._asked(call, descriptor))
         stored = self._pipeline.stored(plan)
         size = (stored.rows, stored.bytes) if stored else (-1, -1)
-        return self._info(descriptor, plan, self._tickets.issue(plan), size)
+        return infos.planned(descriptor, plan, self._tickets.issue(plan), size)
 
     @_rpc
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:
-        call, asked = _call(context), self._sql.ticket(ticket.ticket)
+        call, asked = call_of(context), self._sql.ticket(ticket.ticket)
         if messages.is_command(asked):
-            table = self._sql.table(asked, caller_of(context))
+            table = self._sql.table(asked, call.asker)
             call.outcome.code = "ok"
             return flight.GeneratorStream(table.schema, self._sent(call, iter([table])))
         request = descriptors.decode_ticket(asked, self._tickets, self._body_max)
-        answer = self._answer(context, request)
+        answer = self._answer(call, request)
         # Run last: after the engine has ended, its figures are known, whatever the end was.
-        call.on_end(lambda: _account(call.outcome, answer))
+        call.on_end(lambda: call.outcome.ran(answer.execution.stats))
         call.on_end(answer.execution.close)
         if request.submission is None:
-            charge = self.spending.reserve(caller_of(context), answer.plan)
+            charge = self.spending.reserve(call.asker, answer.plan)
             call.on_end(lambda: charge.settle(answer.execution.stats))
         call.on_end(self._records.running(vars(call.outcome)))
         call.ticket, call.cancel = asked, answer.execution.cancel
@@ -180,30 +179,22 @@ class FlightService(flight.FlightServerBase):
 
     @_rpc
     def list_actions(self, context: flight.ServerCallContext) -> list[tuple[str, str]]:  # noqa: ARG002
-        return [*_ACTIONS.items(), *flight_sql.ACTIONS.items()]
+        return [*ACTIONS.items(), *flight_sql.ACTIONS.items()]
 
     @_rpc
     def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> Iterator[flight.Result]:
-        body = action.body.to_pybytes()
-        if action.type == "describe":
-            found = self._describe(context, body)
-        elif action.type == "explain":
-            found = self._explain(context, body)
-        elif action.type == "submit":
-            request = descriptors.decode(body, self._body_max)
-            plan, caller = self._plan(context, request), caller_of(context)
-            self._count(context, plan)
-            query = self.submissions.submit(plan, caller, named=_call(context).named)
-            found = {"id": query.id, "state": query.state}
-        elif action.type in ("status", "result", "cancel"):
-            return iter([flight.Result(self._submitted(context, action.type, body))])
+        call, body = call_of(context), action.body.to_pybytes()
+        if action.type in ACTIONS or action.type in flight_sql.ACTIONS:
+            call.outcome.action = action.type
+        if action.type in ACTIONS:
+            results = [self._actions.act(action.type, call, body)]
         elif action.type in flight_sql.ACTIONS or action.type in flight_sql.REFUSED:
-            caller = caller_of(context)
-            results = self._sql.act(action.type, body, caller, lambda ticket: self.calls.cancel(ticket, caller))
-            return iter([flight.Result(result) for result in results])
+            results = self._sql.act(
+                action.type, body, call.asker, lambda ticket: self.calls.cancel(ticket, call.asker), call.outcome.asked
+            )
         else:
-            raise Unsupported("unsupported", f"there is no action {action.type[:60]!r}{nearest(action.type, _ACTIONS)}")
-        return iter([flight.Result(json.dumps(found).encode())])
+            raise Unsupported("unsupported", f"there is no action {action.type[:60]!r}{nearest(action.type, ACTIONS)}")
+        return iter([flight.Result(result) for result in results])
 
     @_rpc
     def do_put(
@@ -214,9 +205,9 @@ class FlightService(flight.FlightServerBase):
         writer: flight.FlightMetadataWriter,
     ) -> None:
         if messages.is_command(descriptor.command or b""):
-            call = _call(context)
+            call = call_of(context)
             call.waits()
-            self._sql.put(descriptor.command, caller_of(context), reader, writer)
+            self._sql.put(descriptor.command, call.asker, reader, writer, call.outcome.asked)
             return call.goes_on()
         raise Unsupported("unsupported", "nothing can be written here; tables are loaded with `athena-flight tables`")
 
@@ -233,68 +224,19 @@ class FlightService(flight.FlightServerBase):
         command = descriptor.command or b""
         return self._sql.schema(command) if messages.is_command(command) else None
 
-    def _asked(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> Request:
+    def _asked(self, call: Call, descriptor: flight.FlightDescriptor) -> Request:
         if descriptor.descriptor_type == flight.DescriptorType.PATH:
             return descriptors.decode_path(descriptor.path, self._body_max)
         if messages.is_command(descriptor.command or b""):
-            return self._sql.request(descriptor.command, caller_of(context))
+            return self._sql.request(descriptor.command, call.asker)
         return descriptors.decode(descriptor.command or b"", self._body_max)
 
-    def _answer(self, context: flight.ServerCallContext, request: Request) -> Answer:
+    def _answer(self, call: Call, request: Request) -> Answer:
         if request.submission is None:
-            plan = self._plan(context, request)
-            self._count(context, plan)
-            return self._pipeline.answer(plan)
-        answer = self.submissions.answer(request.submission, caller_of(context))
-        _name(_call(context).outcome, answer.plan)
+            return self._pipeline.answer(self._plans.to_run(call, request))
+        answer = self.submissions.answer(request.submission, call.asker)
+        call.outcome.planned(answer.plan)
         return answer
-
-    def _count(self, context: flight.ServerCallContext, plan: Plan) -> None:
-        """Hold a statement that is to run against its caller's rate."""
-        call = _call(context)
-        if plan.dataset.unnamed and call.named:
-            self._ad_hoc.spend(caller_of(context).name)
-
-    def _submitted(self, context: flight.ServerCallContext, what: str, body: bytes) -> bytes:
-        query_id, caller = descriptors.decode_object(body, self._body_max, ["id"]).get("id"), caller_of(context)
-        if what == "cancel":
-            query = self.submissions.cancel(query_id, caller)
-            return json.dumps({"id": query.id, "state": query.state}).encode()
-        if what == "status":
-            return json.dumps(self.submissions.seen(query_id, caller).status()).encode()
-        query = self.submissions.finished(query_id, caller)
-        _name(_call(context).outcome, query.plan)
-        asked = flight.FlightDescriptor.for_path(query.plan.dataset.name)
-        ticket = self._tickets.issue(query.plan, query.id if query.kept else None)
-        return bytes(self._info(asked, query.plan, ticket, (query.rows, query.bytes)).serialize())
-
-    @staticmethod
-    def _info(
-        asked: flight.FlightDescriptor, plan: Plan, ticket: tuple[bytes, float], size: tuple[int, int]
-    ) -> flight.FlightInfo:
-        expires = pa.scalar(datetime.fromtimestamp(ticket[1], UTC), pa.timestamp("ns", "UTC"))
-        # No location: the ticket is good wherever the client is connected.
-        endpoint = flight.FlightEndpoint(ticket[0], [], expires)
-        return flight.FlightInfo(
-            plan.dataset.schema,
-            asked,
-            [endpoint],
-            *size,
-            ordered=bool(plan.dataset.sorted),
-            app_metadata=json.dumps(plan_json(plan)),
-        )
-
-    def _plan(self, context: flight.ServerCallContext, request: Request) -> Plan:
-        caller = caller_of(context)
-        outcome = _call(context).outcome
-        outcome.dataset, outcome.params = calls.as_text(request.dataset[:80]) or SQL, _digest(request)
-        if request.sql is None:
-            # What is wrong with the request is then counted as this dataset's.
-            dataset = self._pipeline.describe(request, caller)
-            outcome.known, outcome.version = dataset.name, dataset.version
-        plan = self._pipeline.plan(request, caller)
-        _name(outcome, plan)
-        return plan
 
     def _batches(self, context: flight.ServerCallContext, call: Call, answer: Answer) -> Iterator[pa.RecordBatch]:
         plan, outcome = answer.plan, call.outcome
@@ -336,61 +278,15 @@ class FlightService(flight.FlightServerBase):
             # The end is sent behind what the client has not read yet.
             call.waits()
         except Exception as error:  # noqa: BLE001 - the RPC wrapper's other half: a stream outlives its method
-            raise calls.wire(error, call) from None
-
-    def _describe(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
-        found = descriptors.decode_object(body, self._body_max, ["dataset", "version"])
-        name, version = found.get("dataset"), found.get("version")
-        if not isinstance(name, str) or not (version is None or type(version) is int):
-            raise InvalidRequest("bad-request", 'write {"dataset": "daily_prices"}')
-        dataset = self._pipeline.describe(Request(name, version=version), caller_of(context))
-        _call(context).outcome.dataset = dataset.name
-        return contract_json(dataset)
-
-    def _explain(self, context: flight.ServerCallContext, body: bytes) -> dict[str, object]:
-        plan = self._plan(context, descriptors.decode(body, self._body_max))
-        # What a policy says, constants and all, is for those who run the server.
-        sql = plan.bound_sql if ENGINE_ROLE in caller_of(context).roles else plan.asked_sql
-        return {**plan_json(plan), "sql": sql, "row_filters": [asdict(each) for each in plan.policies]}
-
-    @staticmethod
-    def _listed(dataset: Dataset) -> flight.FlightInfo:
-        descriptor = flight.FlightDescriptor.for_path(dataset.name)
-        return flight.FlightInfo(dataset.schema, descriptor, [], -1, -1, ordered=bool(dataset.sorted))
+            raise call.failed(error) from None
 
 
-def _call(context: flight.ServerCallContext) -> Call:
-    call = context.get_middleware(calls.NAME)
-    assert isinstance(call, Call)  # noqa: S101 - CallFactory puts one on every RPC
-    return call
-
-
-def _name(outcome: calls.Outcome, plan: Plan) -> None:
-    """Say in a call's log line, audit line and metrics what is answered."""
-    outcome.dataset = outcome.known = plan.dataset.name
-    outcome.version = plan.dataset.version
-    outcome.fingerprint, outcome.engine, outcome.cache = plan.fingerprint, plan.engine, plan.cache
-    values = {name: to_json(value) for name, value in plan.params.items()}
-    outcome.params = _digest(plan.statement) if plan.statement else calls.digest(values)
-    outcome.policies = tuple(each.name for each in plan.policies)
-
-
-def _digest(request: Request) -> str:
-    """The hash of what was asked: of a statement, its text is a part."""
-    return calls.digest(request.params if request.sql is None else {"sql": request.sql, "params": request.params})
-
-
-def _account(outcome: calls.Outcome, answer: Answer) -> None:
-    stats = answer.execution.stats
-    outcome.query_id, outcome.scanned_bytes, outcome.usd = stats.query_id, stats.scanned_bytes, stats.usd
-
-
-def _end_stream(span: Span, outcome: calls.Outcome) -> None:
+def _end_stream(span: Span, outcome: Outcome) -> None:
     traces.note(span, {"rows": outcome.rows, "bytes": outcome.bytes})
     span.end()
 
 
-def _add_trailers(context: flight.ServerCallContext, answer: Answer, outcome: calls.Outcome) -> None:
+def _add_trailers(context: flight.ServerCallContext, answer: Answer, outcome: Outcome) -> None:
     stats, plan = answer.execution.stats, answer.plan
     trailers = {
         "rows": outcome.rows,

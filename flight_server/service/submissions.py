@@ -28,7 +28,7 @@ from flight_server.results.spill import Spill, SpillFile
 from flight_server.service.spending import Charge, Spending
 from flight_server.service.streams import Prefetch, stream
 from flight_server.telemetry import log, metrics, traces
-from flight_server.telemetry.records import Records, Row, query
+from flight_server.telemetry.records import Records, Row, query, words
 
 State = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
 # Nobody is sent these; they only make the run look up from its wait.
@@ -84,6 +84,8 @@ class Submission:
             "usd": self.stats.usd,
             "ms": round(took * 1000, 3),
             "code": code,
+            "datasets": words(plan.reading.datasets),
+            "reads": words(plan.reading.tables),
         }
         started = now - timedelta(seconds=moment - self.started)
         ended = None if self.ended is None else started + timedelta(seconds=took)
@@ -209,7 +211,7 @@ class Submissions:
         self._runners.shutdown(wait=True, cancel_futures=True)
         for each in self._table.values():
             # Of those that never came to run.
-            self._settle(each)
+            each.charge.settle(each.stats)
         self._spill.close()
 
     def _next(self) -> None:
@@ -231,7 +233,7 @@ class Submissions:
             if not stopped:
                 query.state = "RUNNING"
         if stopped:
-            self._settle(query)
+            query.charge.settle(query.stats)
             return
         end: State = "FAILED"
         try:
@@ -242,7 +244,7 @@ class Submissions:
             log.error("internal_error", method="submit", query=query.id, exc_info=error)
             query.error = ServerError("internal", f"the server failed; its log has the incident {query.id}")
         # Before anything that could fail.
-        self._settle(query)
+        query.charge.settle(query.stats)
         name = query.plan.dataset.name
         metrics.SCANNED_BYTES.labels(name).inc(query.stats.scanned_bytes)
         metrics.DOLLARS.labels(name).inc(query.stats.usd)
@@ -257,14 +259,6 @@ class Submissions:
             self._end(query, end)
         code = query.error.code if query.error else "ok" if end == "SUCCEEDED" else "cancelled"
         log.info("submitted", query=query.id, dataset=name, engine=query.plan.engine, code=code, rows=query.rows)
-
-    @staticmethod
-    def _settle(query: Submission) -> None:
-        try:
-            query.charge.settle(query.stats)
-        except Error:
-            # The estimate stays charged.
-            log.exception("release_failed", method="submit")
 
     def _keep(self, query: Submission) -> bool:
         """Run the query until its result is kept, by the engine or in a file. Whether it was run to its end."""

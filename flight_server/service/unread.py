@@ -13,7 +13,8 @@ import time
 
 from flight_server.config import Limits
 from flight_server.service import connections
-from flight_server.service.calls import Call, Calls
+from flight_server.service.call import Call
+from flight_server.service.calls import Calls
 from flight_server.telemetry import log, metrics
 
 # Counting the descriptors of 10,000 connections takes some 20 ms.

@@ -32,12 +32,24 @@ _QUERY = {
     "usd": _NUMBER,
     "ms": _NUMBER,
     "code": _TEXT,
+    "datasets": _TEXT,
+    "reads": _TEXT,
 }
 # The database has a sign that no client may write, so that they are reached through the datasets and not beside them.
-CALLS, QUERIES, DATASETS, COSTS = (f"$sys.{name}" for name in ("calls", "queries", "datasets", "costs"))
+CALLS, QUERIES, DATASETS, COSTS, BUDGETS = (
+    f"$sys.{name}" for name in ("calls", "queries", "datasets", "costs", "budgets")
+)
 TABLES = {
     CALLS: pa.schema(
-        {"ended": _MOMENT, "method": _TEXT, "first_batch_ms": _NUMBER, "policies": _TEXT, "trace_id": _TEXT} | _QUERY
+        {
+            "ended": _MOMENT,
+            "method": _TEXT,
+            "action": _TEXT,
+            "first_batch_ms": _NUMBER,
+            "policies": _TEXT,
+            "trace_id": _TEXT,
+        }
+        | _QUERY
     ),
     QUERIES: pa.schema({"started": _MOMENT, "ended": _MOMENT, "kind": _TEXT, "state": _TEXT} | _QUERY),
     DATASETS: pa.schema(
@@ -64,6 +76,16 @@ TABLES = {
             "queries": _COUNT,
             "scanned_bytes": _COUNT,
             "usd": _NUMBER,
+        }
+    ),
+    BUDGETS: pa.schema(
+        {
+            "caller": _TEXT,
+            "day": pa.date32(),
+            "usd_per_day": _NUMBER,
+            "spent_usd": _NUMBER,
+            "left_usd": _NUMBER,
+            "statements_left": _COUNT,
         }
     ),
 }
@@ -124,12 +146,12 @@ class Records:
         now = datetime.now(UTC)
         row = _row(outcome, seconds)
         first = outcome["first_batch_s"]
-        policies = outcome["policies"]
         call = {
             "ended": now,
             "method": outcome["method"],
+            "action": outcome["action"] or None,
             "first_batch_ms": first * 1000 if isinstance(first, float) else None,
-            "policies": " ".join(policies) if isinstance(policies, tuple) else "",
+            "policies": words(outcome["policies"]),
             "trace_id": trace_id,
         }
         with self._lock:
@@ -207,7 +229,16 @@ def query(row: Row, started: datetime, ended: datetime | None, kind: str, state:
 
 
 def _row(outcome: Mapping[str, object], seconds: float) -> Row:
-    return {name: outcome[name] for name in _QUERY if name != "ms"} | {"ms": round(seconds * 1000, 3)}
+    return {name: outcome[name] for name in _QUERY if name != "ms"} | {
+        "ms": round(seconds * 1000, 3),
+        "datasets": words(outcome["datasets"]),
+        # Of tables the names only: filters have values of claims.
+        "reads": words(outcome["reads"]),
+    }
+
+
+def words(names: object) -> str:
+    return " ".join(map(str, names)) if isinstance(names, tuple) else ""
 
 
 def _state(code: object) -> str:

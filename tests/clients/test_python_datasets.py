@@ -33,6 +33,10 @@ def test_print_shows_datasets_with_parameters_and_titles(db: Connection) -> None
     assert any(re.fullmatch(r"daily_prices +Daily prices +\(ticker, start_date, end_date\?\)", line) for line in lines)
 
 
+def test_the_server_says_who_asks(db: Connection) -> None:
+    assert db.whoami() == {"name": "anonymous", "roles": ["*"], "budget": None, "statements": None}
+
+
 def test_notebook_shows_a_table(db: Connection) -> None:
     html = db._repr_html_()
     assert "<td>daily_prices</td><td>ticker, start_date, end_date?</td><td>Daily prices</td>" in html

@@ -179,7 +179,7 @@ def test_ended_queries_are_forgotten_with_their_files(submissions: Submissions, 
     query = submissions.submit(plan, ANONYMOUS)
     wait_until(lambda: query.state == "SUCCEEDED")
     assert query.kept is not None
-    file = query.kept._path
+    file = query.kept._file.path
     assert file.exists()
     time.sleep(0.6)
     with pytest.raises(ServerNotFound):
@@ -304,7 +304,7 @@ def test_close_stops_what_runs_and_removes_the_folder(client_server: Server, pla
     done = submissions.submit(plan, ANONYMOUS)
     wait_until(lambda: done.state == "SUCCEEDED")
     assert done.kept is not None
-    folder = done.kept._path.parent
+    folder = done.kept._file.path.parent
     running = submissions.submit(client_server.pipeline.plan(Request("slow_count"), ANONYMOUS), ANONYMOUS)
     wait_until(lambda: running.state == "RUNNING")
     started = time.monotonic()

@@ -11,6 +11,8 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pyarrow.flight as flight
 import pytest
 from prometheus_client import generate_latest
 
+from flight_server import server as composition
 from flight_server import telemetry
 from flight_server.config import Audit as Settings
 from flight_server.errors import ConfigError
@@ -26,13 +29,20 @@ from flight_server.server import Server
 from flight_server.service.audit import Audit
 from flight_server.service.auth.tokens import digest
 from tests.fix_identity import HASHER, PASSWORD, STATIC, Client, Lake, code_of
+from tests.fix_served import Labs, dataset
+from tests.fix_server import connect
+from tests.lake import ROWS
 from tests.processes import server
+from tests.waiting import until
 
 OUTCOME: dict[str, Any] = {
     "caller": "x",
     "method": "DoGet",
+    "action": "",
     "dataset": "d",
     "params": "",
+    "datasets": (),
+    "reads": (),
     "rows": 0,
     "bytes": 0,
     "policies": (),
@@ -65,7 +75,9 @@ def test_every_call_has_one_line_that_says_who_what_and_how_much(policed: Lake, 
             code_of(lambda: alice.info("nav?port_id=x"))
             code_of(wrong.listed)
             client.authenticate_basic_token("erin", PASSWORD)
-        found = lines(file, 7)
+            alice.action("whoami", {})
+            code_of(lambda: alice.action("who\nami", {}))
+        found = lines(file, 9)
     said = [(line["caller"], line["method"], line["dataset"], line["code"]) for line in found]
     assert said == [
         ("alice", "DoGet", "nav", "ok"),
@@ -75,7 +87,10 @@ def test_every_call_has_one_line_that_says_who_what_and_how_much(policed: Lake, 
         ("alice", "GetFlightInfo", "nav", "bad-parameter"),
         ("", "ListFlights", "", "bad-credential"),
         ("erin", "Handshake", "", "ok"),
+        ("alice", "DoAction", "", "ok"),
+        ("alice", "DoAction", "", "unsupported"),
     ]
+    assert [line["action"] for line in found] == [""] * 7 + ["whoami", ""]
     get = found[0]
     assert (get["rows"], get["policies"]) == (2, ["p.nav#1", "p.nav.desk"])
     assert get["bytes"] > 0
@@ -174,6 +189,7 @@ def test_half_a_line_is_completed_and_not_repeated(tmp_path: Path) -> None:
     file = tmp_path / "a"
     code = f"""
 import resource
+from flight_server import server as composition
 from flight_server import telemetry
 from flight_server.config import Audit as Settings
 from flight_server.errors import ServerError
@@ -253,6 +269,177 @@ def test_two_statements_have_two_hashes(policed: Lake, tmp_path: Path) -> None:
     first, second, wrong, info, again = (line["params"] for line in found)
     assert first == info == again
     assert len({first, second, wrong}) == 3
+
+
+SEEN = """\
+[[row_filter]]
+table = "lake.prices"
+where = "ticker IN (:caller.tickers)"
+except = ["risk"]
+[[mask]]
+table = "lake.prices"
+column = "price"
+as = "CASE WHEN id < 10 THEN price END"
+unless = ["risk"]
+"""
+AAPL = {
+    "table": "lake.prices",
+    "filters": ["prices.ticker IN ('AAPL')"],
+    "masks": {"price": "CAST((CASE WHEN prices.id < 10 THEN prices.price END) AS DOUBLE)"},
+}
+# All of it.
+PRICES: dict[str, Any] = {"table": "lake.prices", "filters": [], "masks": {}}
+VALUES: dict[str, Any] = {"table": "lake.values_", "filters": [], "masks": {}}
+
+
+@dataclass
+class Audited:
+    """A server over the local AWS whose lines are in `file`, and clients of its callers by name."""
+
+    file: Path
+    clients: dict[str, Client]
+    snapshots: dict[str, int]
+
+    def reads(self, count: int) -> list[tuple[str, str, str, list[str], list[dict[str, Any]]]]:
+        """Of each line: caller, method, code, datasets called, and tables without their snapshots."""
+        found = []
+        for line in lines(self.file, count):
+            for each in line["reads"]:
+                assert each.pop("snapshot") == self.snapshots[each["table"]]
+            found.append((line["caller"], line["method"], line["code"], line["datasets"], line["reads"]))
+        return found
+
+
+@pytest.fixture(params=["duckdb", "athena"])
+def audited(labs: Labs, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Audited]:
+    tokens = tmp_path / "tokens.toml"
+    callers = {"alice": 'roles = ["pm"]\nclaims = { tickers = ["AAPL"] }', "carol": 'roles = ["risk"]', "dave": ""}
+    tokens.write_text(
+        "\n".join(
+            f'[[token]]\nname = "{name}"\nsha256 = "{digest(STATIC[name])}"\n{rest}' for name, rest in callers.items()
+        )
+    )
+    rows = dataset({"id": "int64", "price": "float64"}, "SELECT p.id, p.price FROM lake.prices AS p")
+    found = labs.configure(
+        {
+            "rows": rows,
+            "wide": rows.replace('"Test"', '"Wide"').replace(
+                "-- ///\nSELECT", '-- [limits]\n-- max_scan = "1B"\n-- ///\nSELECT'
+            ),
+        },
+        server={"engines": (request.param,)},
+        auth={"tokens": tokens},
+        audit={"file": str(tmp_path / "audit.log")},
+        sql={"ad_hoc_roles": ("pm", "risk")},
+    )
+    (found.datasets.directory / "policies.toml").write_text(SEEN)
+    running = composition.build(found)
+    try:
+        with connect(running) as opened:
+            snapshots = {
+                name: running.catalog.load_table(name).metadata.current_snapshot_id
+                for name in ("lake.prices", "lake.values_")
+            }
+            yield Audited(tmp_path / "audit.log", {name: Client(opened, STATIC[name]) for name in callers}, snapshots)
+    finally:
+        running.stop(0)
+
+
+def test_a_line_says_which_tables_were_read_and_which_rows_of_them_were_seen(audited: Audited) -> None:
+    alice, carol, dave = (audited.clients[name] for name in ("alice", "carol", "dave"))
+    joined = "SELECT r.id FROM rows AS r JOIN lake.values_ AS v ON v.id = r.id"
+    assert len(alice.rows("rows")) == ROWS // 2
+    # From the store.
+    assert len(alice.rows("rows")) == ROWS // 2
+    assert len(carol.rows("rows")) == ROWS
+    assert dave.rows("rows") == []
+    assert [row["id"] for row in alice.rows(json.dumps({"sql": joined}))] == [2]
+    assert carol.sql("SELECT max(id) AS id FROM lake.values_") == [{"id": 3}]
+    # A call and nothing else is the dataset by name.
+    assert len(alice.sql("SELECT * FROM rows")) == ROWS // 2
+    nobody = AAPL | {"filters": ["FALSE"]}
+    assert audited.reads(9) == [
+        ("alice", "DoGet", "ok", [], [AAPL]),
+        ("alice", "DoGet", "ok", [], [AAPL]),
+        ("carol", "DoGet", "ok", [], [PRICES]),
+        ("dave", "DoGet", "ok", [], [nobody]),
+        ("alice", "DoGet", "ok", ["rows"], [AAPL, VALUES]),
+        ("carol", "GetFlightInfo", "ok", [], [VALUES]),
+        ("carol", "DoGet", "ok", [], [VALUES]),
+        ("alice", "GetFlightInfo", "ok", [], [AAPL]),
+        ("alice", "DoGet", "ok", [], [AAPL]),
+    ]
+
+
+def test_prepared_and_submitted_queries_have_what_they_read_too(audited: Audited) -> None:
+    alice = audited.clients["alice"]
+    handle = alice.prepare("SELECT r.id FROM rows AS r WHERE r.id < 10").prepared_statement_handle
+    assert len(alice.prepared(handle)) == 5
+    query = alice.action("submit", {"sql": "SELECT p.id FROM lake.prices AS p WHERE p.id < 4"})["id"]
+    until(lambda: alice.action("status", {"id": query})["state"] == "SUCCEEDED")
+    assert len(alice.result(query)) == 2
+    found = [line for line in audited.reads(len(audited.file.read_text().splitlines())) if line[4]]
+    assert found == [
+        ("alice", "GetFlightInfo", "ok", ["rows"], [AAPL]),
+        ("alice", "DoGet", "ok", ["rows"], [AAPL]),
+        ("alice", "DoAction", "ok", [], [AAPL]),
+        ("alice", "DoAction", "ok", [], [AAPL]),
+        ("alice", "DoGet", "ok", [], [AAPL]),
+    ]
+
+
+def test_what_was_to_be_read_is_said_of_refused_and_failed_calls(audited: Audited) -> None:
+    alice = audited.clients["alice"]
+    said: list[str] = []
+    asked = [
+        "wide",
+        '{"sql": "SELECT w.id FROM wide AS w JOIN lake.values_ AS v ON v.id = w.id"}',
+        '{"sql": "SELECT CAST(p.ticker AS BIGINT) AS n FROM lake.prices AS p"}',
+        # There is no plan of these.
+        '{"sql": "SELECT m.id FROM lake.missing AS m"}',
+        '{"sql": "SELECT p.no_such FROM lake.prices AS p"}',
+        "rows?no_such=1",
+    ]
+    for each in asked:
+        with pytest.raises((flight.FlightError, pa.ArrowException)) as raised:
+            alice.rows(each)
+        said.append(str(raised.value))
+    said.append(alice.info("rows").app_metadata.decode())
+    said.append(json.dumps(alice.action("explain", {"dataset": "rows"})))
+    lake = audited.reads(8)
+    assert lake[:6] == [
+        ("alice", "DoGet", "scan-limit", [], [AAPL]),
+        ("alice", "DoGet", "scan-limit", ["wide"], [AAPL, VALUES]),
+        ("alice", "DoGet", "engine-failed", [], [AAPL]),
+        ("alice", "DoGet", "sql-refused", [], []),
+        ("alice", "DoGet", "sql-refused", [], []),
+        ("alice", "DoGet", "unknown-parameter", [], []),
+    ]
+    # Nothing of that is told to who asks.
+    assert not [text for text in said if "AAPL" in text or "CASE" in text]
+
+
+def test_what_was_asked_for_is_said_of_calls_that_plan_nothing(policed: Lake, tmp_path: Path) -> None:
+    file = tmp_path / "audit.log"
+    with policed.serve(audit={"file": str(file)}) as running, connect(running) as client:
+        alice = Client(client, STATIC["alice"])
+        secret = flight.FlightDescriptor.for_path("secret_limits")
+        assert code_of(lambda: client.get_schema(secret, alice.options)) == "unknown-dataset"
+        assert code_of(lambda: alice.action("describe", {"dataset": "secret_limits"})) == "unknown-dataset"
+        assert code_of(lambda: alice.prepare("SELECT s.name FROM secret_limits AS s")) == "sql-refused"
+        alice.rows('{"sql": "SELECT n.port_id FROM nav AS n"}')
+        alice.prepare("SELECT n.port_id FROM nav AS n")
+        found = lines(file, 5)
+    said = [(line["dataset"], line["code"]) for line in found]
+    assert said == [
+        ("secret_limits", "unknown-dataset"),
+        ("secret_limits", "unknown-dataset"),
+        ("sql", "sql-refused"),
+        ("sql", "ok"),
+        ("sql", "ok"),
+    ]
+    # The same statement.
+    assert found[2]["params"] != found[3]["params"] == found[4]["params"]
 
 
 def test_a_full_disk_stops_a_real_server_from_answering(policed: Lake, tmp_path: Path) -> None:
@@ -344,5 +531,8 @@ def test_planted_secrets_occur_nowhere(policed: Lake, tmp_path: Path, capfd: pyt
     text = "\n".join(said)
     assert "bad-credential" in text
     assert "rpc" in text
-    for planted in (token, password, secret, str(claim), hash_, digest(token), session.removeprefix("Bearer ")):
+    for planted in (token, password, secret, hash_, digest(token), session.removeprefix("Bearer ")):
         assert planted not in text, planted
+    # Who sees which rows is what the audit log is for, and it alone has the values of claims.
+    assert f"nav.port_id IN ({claim})" in file.read_text()
+    assert str(claim) not in "\n".join(said[:-3] + said[-2:])

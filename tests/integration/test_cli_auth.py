@@ -6,14 +6,16 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from flight_server.cli import main
-from flight_server.config import Config
+from flight_server.config import Budget, Config
 from flight_server.service.auth import Authentication
+from flight_server.service.spending import Spending
 from tests.fix_identity import Lake
 
 
@@ -56,7 +58,24 @@ def test_a_new_token_is_printed_once_stored_hashed_and_believed(run: Run, folder
     assert token not in (folder / "t.toml").read_text()
     assert oct((folder / "t.toml").stat().st_mode & 0o777) == "0o600"
     said = json.loads(run(folder, "auth", "whoami", typed=token + "\n").stdout)
-    assert said == {"name": 'a "b" ü', "roles": ["pm"], "claims": {"p": [1, 2], "desk": "emea"}}
+    assert said == {"name": 'a "b" ü', "roles": ["pm"], "claims": {"p": [1, 2], "desk": "emea"}, "budget": None}
+
+
+def test_a_budget_is_told_with_what_its_file_has(run: Run, folder: Path) -> None:
+    (folder / "p.toml").touch()
+    token = run(folder, "auth", "token", "alice").stdout.strip()
+    settings = folder / "athena-flight.toml"
+    settings.write_text(f"{settings.read_text()}\n[budget]\nusd_per_day = 2.0\n")
+    budget = json.loads(run(folder, "auth", "whoami", typed=token).stdout)["budget"]
+    assert (budget["usd_per_day"], budget["spent_usd"], budget["left_usd"]) == (2.0, None, None)
+    settings.write_text(f'{settings.read_text()}file = "{folder}/spent.db"\n')
+    # To look makes no file.
+    assert json.loads(run(folder, "auth", "whoami", typed=token).stdout)["budget"]["spent_usd"] is None
+    assert not (folder / "spent.db").exists()
+    with closing(Spending(Budget(file=folder / "spent.db"))) as spending:
+        spending._add(spending._today().isoformat(), "alice", 0.5, 2.0)
+    budget = json.loads(run(folder, "auth", "whoami", typed=token).stdout)["budget"]
+    assert (budget["spent_usd"], budget["left_usd"]) == (0.5, 1.5)
 
 
 def test_tokens_are_added_and_old_ones_stay(run: Run, folder: Path) -> None:

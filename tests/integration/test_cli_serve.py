@@ -142,6 +142,27 @@ def test_an_address_of_another_machine_is_one_line(demo_file: Path, capsys: pyte
     assert "error: [bad-config] cannot listen on 192.0.2.1:8815: " in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_all_settings_that_do_not_go_together_are_told_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "bad.toml"
+    settings.write_text(
+        f'[server]\nengines = ["athena"]\nport = 9000\nhealth_port = 9000\n[tls]\nkey = "{tmp_path}/none.key"\n'
+        f'[aws]\nregion = "eu-west-1"\n[datasets]\ndirectory = "{tmp_path}"\n'
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--config", str(settings), "--host", "0.0.0.0"])
+    assert ended.value.code == 1
+    said = [line.partition(":")[0] + ":" + line.split("'")[1] for line in capsys.readouterr().err.splitlines()]
+    # Also what only a flag has brought about, which `config check` does not see.
+    assert sorted(said) == [
+        "error:athena.results",
+        "error:server.health_port",
+        "error:server.host",
+        "error:tls.key",
+    ]
+
+
 def test_watch_keeps_the_last_good_version_and_says_so(serve: Serve, folder: Path, tmp_path: Path) -> None:
     path = folder / "closes.sql"
     good = path.read_text()

@@ -1,4 +1,4 @@
-"""sys_calls, sys_queries, sys_datasets and sys_costs: what they hold, and for whom they exist."""
+"""sys_calls, sys_queries, sys_datasets, sys_costs and sys_budgets: what they hold, and for whom they exist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fix_server import ASKED, Serve, Write, dataset
 from tests.fix_server import connect as open_client
 from tests.waiting import until
 
-NAMES = {"sys_calls", "sys_queries", "sys_datasets", "sys_costs"}
+NAMES = {"sys_calls", "sys_queries", "sys_datasets", "sys_costs", "sys_budgets"}
 OPERATOR = "af_oscar-" + "x" * 40
 
 
@@ -140,6 +140,18 @@ def test_no_value_of_a_parameter_is_there(clients: dict[str, Client]) -> None:
     until(lambda: len(oscar.rows("sys_calls?caller=alice")) >= 3)
     for name in NAMES:
         assert planted not in repr(oscar.rows(name))
+
+
+def test_tables_that_were_read_are_named_without_the_values_of_claims(clients: dict[str, Client]) -> None:
+    alice, oscar = clients["alice"], clients["oscar"]
+    alice.rows('{"sql": "SELECT n.port_id FROM nav AS n JOIN p.open AS o ON o.name = n.desk"}')
+    alice.submitted({"dataset": "nav"})
+    until(lambda: len([row for row in oscar.rows("sys_queries?caller=alice") if row["ended"]]) == 2)
+    found = {row["kind"]: (row["datasets"], row["reads"]) for row in oscar.rows("sys_queries?caller=alice")}
+    assert found == {"stream": ("nav", "p.nav p.open"), "submitted": ("", "p.nav")}
+    calls = oscar.rows("sys_calls?caller=alice")
+    assert calls[0]["reads"] == "p.nav p.open"
+    assert "port_id" not in repr(calls) + repr(oscar.rows("sys_queries"))
 
 
 def test_uses_errors_and_costs_are_summed(clients: dict[str, Client], server: Server) -> None:

@@ -12,7 +12,9 @@ from flight_server.config import Limits
 from flight_server.errors import Unavailable
 from flight_server.model import Caller
 from flight_server.service.audit import Audit
-from flight_server.service.calls import Call, Calls, Outcome
+from flight_server.service.call import Call
+from flight_server.service.calls import Calls
+from flight_server.service.outcome import Outcome
 from flight_server.service.unread import Watch
 from flight_server.telemetry.records import Records
 from tests.waiting import until

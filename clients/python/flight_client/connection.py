@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from flight_client import settings
 from flight_client._transport import Transport
@@ -82,6 +83,13 @@ class Connection:
     def submission(self, query_id: str) -> Submission:
         """A query that was submitted before, here or by another process of the same caller."""
         return Submission(self._transport, query_id, query_id, self._progress)
+
+    def whoami(self) -> dict[str, Any]:
+        """Who the server takes this caller for, and what is left of its dollars of the day and of its SQL statements.
+
+        `name`, `roles`, `budget` and `statements` as docs/protocol.md has them; of the last two either can be None.
+        """
+        return self._transport.action_json("whoami", {})
 
     def close(self) -> None:
         """Close the connection; streams that are still read end with an error."""

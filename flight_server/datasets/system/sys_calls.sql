@@ -14,6 +14,7 @@
 -- [columns]
 -- ended          = { type = "timestamp(tz)", null = false, doc = "When the call ended" }
 -- method         = { type = "string", null = false, doc = "The RPC" }
+-- action         = { type = "string", doc = "Of a DoAction: which one" }
 -- first_batch_ms = { type = "float64", unit = "ms", doc = "Time to the first rows" }
 -- policies       = { type = "string", doc = "Row filters and masks that held" }
 -- trace_id       = { type = "string", doc = "The trace, where the call was traced" }
@@ -30,6 +31,8 @@
 -- usd            = { type = "float64", unit = "USD", doc = "What that cost at the configured price" }
 -- ms             = { type = "float64", unit = "ms", doc = "How long it took, or has taken so far" }
 -- code           = { type = "string", doc = "ok, or the code of the error (docs/protocol.md)" }
+-- datasets       = { type = "string", doc = "Datasets that a statement called" }
+-- reads          = { type = "string", doc = "Tables that were read, or were to be" }
 --
 -- [access]
 -- roles = ["operator"]
@@ -37,7 +40,7 @@
 -- [cache]
 -- mode = "off"
 -- ///
-SELECT c.ended, c.method, c.first_batch_ms, c.policies, c.trace_id, c.caller, c.dataset, c.version, c.engine, c.cache, c.fingerprint, c.query_id, c.rows, c.bytes, c.scanned_bytes, c.usd, c.ms, c.code
+SELECT c.ended, c.method, c.action, c.first_batch_ms, c.policies, c.trace_id, c.caller, c.dataset, c.version, c.engine, c.cache, c.fingerprint, c.query_id, c.rows, c.bytes, c.scanned_bytes, c.usd, c.ms, c.code, c.datasets, c.reads
 FROM "$sys".calls AS c
 WHERE c.ended >= :since
   AND c.caller = :caller

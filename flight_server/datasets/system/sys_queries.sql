@@ -29,6 +29,8 @@
 -- usd            = { type = "float64", unit = "USD", doc = "What that cost at the configured price" }
 -- ms             = { type = "float64", unit = "ms", doc = "How long it took, or has taken so far" }
 -- code           = { type = "string", doc = "ok, or the code of the error (docs/protocol.md)" }
+-- datasets       = { type = "string", doc = "Datasets that a statement called" }
+-- reads          = { type = "string", doc = "Tables that were read, or were to be" }
 --
 -- [access]
 -- roles = ["operator"]
@@ -36,7 +38,7 @@
 -- [cache]
 -- mode = "off"
 -- ///
-SELECT q.started, q.ended, q.kind, q.state, q.caller, q.dataset, q.version, q.engine, q.cache, q.fingerprint, q.query_id, q.rows, q.bytes, q.scanned_bytes, q.usd, q.ms, q.code
+SELECT q.started, q.ended, q.kind, q.state, q.caller, q.dataset, q.version, q.engine, q.cache, q.fingerprint, q.query_id, q.rows, q.bytes, q.scanned_bytes, q.usd, q.ms, q.code, q.datasets, q.reads
 FROM "$sys".queries AS q
 WHERE q.started >= :since
   AND q.caller = :caller

@@ -6,7 +6,7 @@ command itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +30,8 @@ ACTIONS = {
     "CancelQuery": "Flight SQL: as CancelFlightInfo",
     **sessions.ACTIONS,
 }
+# Takes the request that a body turns out to be.
+Asked = Callable[[Request], None]
 # Known and refused: a driver gets the reason and not a lack of the action.
 REFUSED = frozenset(
     {
@@ -88,12 +90,17 @@ class FlightSql:
         caller: Caller,
         reader: flight.MetadataRecordBatchReader,
         writer: flight.FlightMetadataWriter,
+        asked: Asked,
     ) -> None:
-        """Bind the parameters that a client puts to a prepared statement; answer the handle with them."""
+        """Bind the parameters that a client puts to a prepared statement; answer the handle with them.
+
+        `asked` is told the statement.
+        """
         name, message = self._unpack(command)
         if name != "CommandPreparedStatementQuery":
             raise _unsupported(name)
         request = self._handles.read(message.prepared_statement_handle, caller)
+        asked(request)
         types = self._pipeline.prepare(request, caller).parameters
         bound = prepared.values(self._read(reader), len(types))
         handle = self._handles.make(request.sql or "", caller, bound)
@@ -110,8 +117,8 @@ class FlightSql:
             batches.append(batch)
         return pa.Table.from_batches(batches, reader.schema)
 
-    def act(self, action: str, body: bytes, caller: Caller, cancel: Cancel) -> list[bytes]:
-        """The results of one of `ACTIONS`; `cancel` stops the caller's streams of a ticket."""
+    def act(self, action: str, body: bytes, caller: Caller, cancel: Cancel, asked: Asked) -> list[bytes]:
+        """The results of one of `ACTIONS`. `cancel` stops the streams of a ticket, `asked` is told a statement."""
         if len(body) > BODY_FACTOR * self._body_max:
             raise InvalidRequest("bad-request", f"the body has {len(body):,} bytes; it is too long")
         if action in sessions.ACTIONS:
@@ -121,7 +128,7 @@ class FlightSql:
             sessions.cancel_info(message.info, self._tickets, cancel)
             return [messages.pack("ActionCancelQueryResult", result=_CANCELLED)]
         if action == "CreatePreparedStatement":
-            return [self._create(self._message(action, "ActionCreatePreparedStatementRequest", body), caller)]
+            return [self._create(self._message(action, "ActionCreatePreparedStatementRequest", body), caller, asked)]
         if action == "ClosePreparedStatement":
             # There is nothing to close; a handle that is no handle is still told.
             message = self._message(action, "ActionClosePreparedStatementRequest", body)
@@ -129,8 +136,9 @@ class FlightSql:
             return []
         raise Unsupported("unsupported", f"{action}: there are no transactions and no Substrait here, only SELECT")
 
-    def _create(self, message: Any, caller: Caller) -> bytes:
+    def _create(self, message: Any, caller: Caller, asked: Asked) -> bytes:
         request = self._statement(message.query)
+        asked(request)
         found = self._pipeline.prepare(request, caller)
         return messages.pack(
             "ActionCreatePreparedStatementResult",

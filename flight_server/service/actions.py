@@ -1,0 +1,122 @@
+"""The server's own actions (protocol.md): a JSON body in, JSON or a serialised FlightInfo out.
+
+Those of Flight SQL and of Flight itself are in `flight_sql/`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+import pyarrow.flight as flight
+
+from flight_server.datasets.describe import contract_json
+from flight_server.errors import InvalidRequest
+from flight_server.model import Request, plan_json
+from flight_server.pipeline import ENGINE_ROLE, Pipeline
+from flight_server.service import descriptors, infos
+from flight_server.service.admission import Rate
+from flight_server.service.call import Call
+from flight_server.service.descriptors import Tickets
+from flight_server.service.plans import Plans
+from flight_server.service.spending import Spending
+from flight_server.service.submissions import Submissions
+
+ACTIONS = {
+    "describe": 'The contract of a dataset as JSON. Body: {"dataset": "daily_prices"}',
+    "explain": "The plan of a request and the SQL that the engine would run, as JSON. Body: a request in JSON form",
+    "whoami": "Who you are here, and what is left of your budget and rate of statements, as JSON. Body: none",
+    "submit": "Start a query and return at once. Body: a request in JSON form",
+    "status": 'How a submitted query stands, as JSON. Body: {"id": "…"}',
+    "result": 'A FlightInfo for the result of a submitted query that succeeded. Body: {"id": "…"}',
+    "cancel": 'Stop a submitted query. Body: {"id": "…"}',
+}
+
+
+class Actions:
+    """Answers `ACTIONS` over a pipeline and its submitted queries. No body is longer than `body_max` bytes."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        plans: Plans,
+        submissions: Submissions,
+        spending: Spending,
+        statements: Rate,
+        tickets: Tickets,
+        body_max: int,
+    ) -> None:
+        self._pipeline = pipeline
+        self._plans = plans
+        self._spending = spending
+        self._statements = statements
+        self._submissions = submissions
+        self._tickets = tickets
+        self._body_max = body_max
+
+    def act(self, kind: str, call: Call, body: bytes) -> bytes:
+        """The result of one of `ACTIONS`."""
+        if kind == "result":
+            return self._result(call, body)
+        answers: dict[str, Callable[[Call, bytes], dict[str, object]]] = {
+            "describe": self._describe,
+            "explain": self._explain,
+            "whoami": self._whoami,
+            "submit": self._submit,
+            "status": self._status,
+            "cancel": self._cancel,
+        }
+        return json.dumps(answers[kind](call, body)).encode()
+
+    def _describe(self, call: Call, body: bytes) -> dict[str, object]:
+        found = descriptors.decode_object(body, self._body_max, ["dataset", "version"])
+        name, version = found.get("dataset"), found.get("version")
+        if not isinstance(name, str) or not (version is None or type(version) is int):
+            raise InvalidRequest("bad-request", 'write {"dataset": "daily_prices"}')
+        request = Request(name, version=version)
+        call.outcome.asked(request)
+        dataset = self._pipeline.describe(request, call.asker)
+        call.outcome.dataset = dataset.name
+        return contract_json(dataset)
+
+    def _explain(self, call: Call, body: bytes) -> dict[str, object]:
+        plan = self._plans.of(call, descriptors.decode(body, self._body_max))
+        # What a policy says, constants and all, is for those who run the server.
+        sql = plan.bound_sql if ENGINE_ROLE in call.asker.roles else plan.asked_sql
+        return {**plan_json(plan), "sql": sql, "row_filters": [asdict(each) for each in plan.policies]}
+
+    def _whoami(self, call: Call, body: bytes) -> dict[str, object]:
+        descriptors.decode_object(body or b"{}", self._body_max, [])
+        caller, rate = call.asker, self._statements
+        account = self._spending.account(caller)
+        # Nobody's name is known without authentication, and then the rate holds for nobody.
+        statements = {"per_minute": rate.per_min, "at_once": rate.burst, "left": rate.left(caller.name)}
+        return {
+            "name": caller.name,
+            "roles": sorted(caller.roles),
+            "budget": account and account.json(),
+            "statements": statements if call.named else None,
+        }
+
+    def _submit(self, call: Call, body: bytes) -> dict[str, object]:
+        plan = self._plans.to_run(call, descriptors.decode(body, self._body_max))
+        query = self._submissions.submit(plan, call.asker, named=call.named)
+        return {"id": query.id, "state": query.state}
+
+    def _status(self, call: Call, body: bytes) -> dict[str, object]:
+        return self._submissions.seen(self._id(body), call.asker).status()
+
+    def _cancel(self, call: Call, body: bytes) -> dict[str, object]:
+        query = self._submissions.cancel(self._id(body), call.asker)
+        return {"id": query.id, "state": query.state}
+
+    def _result(self, call: Call, body: bytes) -> bytes:
+        query = self._submissions.finished(self._id(body), call.asker)
+        call.outcome.planned(query.plan)
+        asked = flight.FlightDescriptor.for_path(query.plan.dataset.name)
+        ticket = self._tickets.issue(query.plan, query.id if query.kept else None)
+        return bytes(infos.planned(asked, query.plan, ticket, (query.rows, query.bytes)).serialize())
+
+    def _id(self, body: bytes) -> object:
+        return descriptors.decode_object(body, self._body_max, ["id"]).get("id")
