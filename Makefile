@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_CONSTRAINT := $(CURDIR)/constraints.txt
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
-  CREATE_VENV = $(UV) venv -q --allow-existing --python $(PYTHON) $(VENV)
+  CREATE_VENV = $(UV) venv -q --seed --allow-existing --python $(PYTHON) $(VENV)
   INSTALL = $(UV) pip install -q --python $(BIN)/python
 else
   CREATE_VENV = $(PYTHON) -m venv $(VENV)
@@ -50,14 +50,14 @@ local-aws: $(VENV)/dev.stamp ## start a local S3, Glue and Athena with the demo 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .demo .local-aws .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(VENV)/demo.stamp: pyproject.toml constraints.txt
+$(VENV)/demo.stamp: pyproject.toml constraints.txt clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "athena-flight needs Python 3.11 or newer; say make PYTHON=python3.11")'
 	@$(CREATE_VENV)
 	@echo "installing into $(VENV) ..."
-	@$(INSTALL) -e '.[demo,plot]'
+	@$(INSTALL) -e '.[demo,plot]' -e clients/python
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/demo.stamp clients/python/pyproject.toml
-	@$(INSTALL) -e '.[demo,plot,otlp,dev]' -e clients/python
+$(VENV)/dev.stamp: $(VENV)/demo.stamp
+	@$(INSTALL) -e '.[demo,plot,otlp,dev]'
 	@$(INSTALL) --no-deps $(PEERS)
 	@touch $@

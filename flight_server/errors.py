@@ -26,8 +26,11 @@ class (`service/status.py`). Nothing here knows about Flight.
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+_SOURCE = Path(__file__).parents[1]
 
 
 class Error(Exception):
@@ -176,3 +179,14 @@ def nearest(name: str, known: Iterable[str], end: str = "") -> str:
     """`"; did you mean 'x'?"` for the known name closest to `name`, or `end` when none is close."""
     found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else end
+
+
+def to_install(extra: str, source: Path = _SOURCE) -> str:
+    """What to type where an extra of pyproject.toml is not there.
+
+    Nothing is published, so it depends on what this runs from: a checkout at `source`, or what was installed from one.
+    """
+    if (source / "pyproject.toml").is_file():
+        return f"type {sys.executable} -m pip install -e '{source}[{extra}]'"
+    extras = ",".join(dict.fromkeys(("otlp", extra)))
+    return f"install athena-flight with the extra {extra!r}; its image, with docker build --build-arg EXTRAS={extras}"

@@ -129,6 +129,7 @@ class Server:
         if not errors:
             # One assignment for datasets and policies: no request sees the one without the other.
             self.pipeline.registry = found
+            metrics.start_at_zero(found.datasets)
             self.flight.authentication.identities = callers
         return errors
 
@@ -201,6 +202,7 @@ def build(config: Config) -> Server:
     metrics.CALLS_QUEUED.labels("backlog").set_function(service.calls.waiting)
     metrics.STREAMS_UNREAD.set_function(lambda: sum(call.unread for call in service.calls.present()))
     metrics.DATASETS.set_function(lambda: system.files(pipeline.registry))
+    metrics.start_at_zero(found.datasets)
     return Server(config, pipeline, service, http, health, engines, catalog, stop_traces)
 
 

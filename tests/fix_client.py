@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,9 @@ def client_config(demo_config: config.Config, client_datasets: Path) -> config.C
     return demo_config.model_copy(
         update={
             "datasets": config.Datasets(directory=client_datasets),
-            "server": config.Server(port=0, http_port=0, heartbeat_s=0.2, ticket_secret=SecretStr(SECRET)),
+            "server": config.Server(
+                port=0, http_port=0, health_port=0, heartbeat_s=0.2, ticket_secret=SecretStr(SECRET)
+            ),
         }
     )
 
@@ -92,11 +95,18 @@ def db(url: str) -> Iterator[flight_client.Connection]:
 @pytest.fixture
 def server_process(client_config: config.Config) -> Iterator[ServerProcess]:
     """A server that a test may kill."""
+    with served_alone(client_config) as process:
+        yield process
+
+
+@contextmanager
+def served_alone(settings: config.Config, **env: str) -> Iterator[ServerProcess]:
+    """A server in a process of its own, which is killed in the end."""
     # Secrets are not written out; nobody shares tickets with this server.
-    server = client_config.server.model_copy(update={"ticket_secret": None})
-    text = client_config.model_copy(update={"server": server}).model_dump_json()
+    server = settings.server.model_copy(update={"ticket_secret": None})
+    text = settings.model_copy(update={"server": server}).model_dump_json()
     process = subprocess.Popen(
-        [sys.executable, "-c", _SERVE, text], stdout=subprocess.PIPE, text=True, env=client_env()
+        [sys.executable, "-c", _SERVE, text], stdout=subprocess.PIPE, text=True, env=client_env(**env)
     )
     try:
         assert process.stdout is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -68,6 +69,14 @@ def collector() -> Iterator[Collector]:
             self.send_header("content-length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        def do_GET(self) -> None:
+            """Which spans have come, for tests in other languages."""
+            told = json.dumps([{"name": each.name, "trace": each.trace, "parent": each.parent} for each in made.spans])
+            self.send_response(200)
+            self.send_header("content-length", str(len(told.encode())))
+            self.end_headers()
+            self.wfile.write(told.encode())
 
         def log_message(self, *_: object) -> None: ...
 

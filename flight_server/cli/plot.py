@@ -10,7 +10,7 @@ from shutil import get_terminal_size
 
 import pyarrow as pa
 
-from flight_server.errors import SetupError
+from flight_server.errors import SetupError, to_install
 from flight_server.model import Column, Dataset
 
 # A terminal shows a few hundred points a line; ten years of days for ten stocks is far more than it can.
@@ -28,7 +28,7 @@ def draw(dataset: Dataset, batches: Iterable[pa.RecordBatch]) -> None:
     try:
         import plotext
     except ImportError as error:
-        raise SetupError("bad-output", "--plot needs plotext: pip install 'athena-flight[plot]'") from error
+        raise SetupError("bad-output", f"--plot needs plotext; {to_install('plot')}") from error
     days, numbers = _columns(dataset)
     names = [column.name for column in dataset.columns if column.name in dataset.key and column is not days]
     series: dict[str, list[tuple[datetime, dict[str, float]]]] = {}

@@ -21,6 +21,8 @@ _MOMENT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]"
     r"([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?) ?(UTC|Z|[+-][0-9]{2}(?::[0-9]{2})?)?"
 )
+# What a day without its quotes is read as.
+_DAY = re.compile(r"[0-9]{4} - [0-9]{1,2} - [0-9]{1,2}")
 _HOW = "write a constant, ARRAY[…], MAP(ARRAY[…], ARRAY[…]) or ?"
 
 
@@ -71,7 +73,24 @@ def value(node: exp.Expr, given: Mapping[int, object]) -> object:
         return [value(item, given) for item in node.expressions]
     if isinstance(node, exp.Map):
         return _map(node, given)
-    raise ValueError(f"is no constant: {node.sql('athena', comments=False)[:60]!r}; {_HOW}")
+    raise ValueError(f"is no constant: {node.sql('athena', comments=False)[:60]!r}; {_way(node)}")
+
+
+def _way(node: exp.Expr) -> str:
+    """What to write in place of what is no constant, for the slips of those who come from a query string."""
+    if isinstance(node, exp.EQ) and isinstance(node.this, exp.Column):
+        meant = node.expression
+        said = _quoted(meant) if isinstance(meant, exp.Column) else meant.sql("athena", comments=False)
+        return f"write {node.this.name[:60]} => {said[:60]}"
+    if isinstance(node, exp.Column):
+        return f"write text in single quotes, {_quoted(node)[:60]}"
+    if _DAY.fullmatch(node.sql()):
+        return "write a date as DATE '2010-01-04'"
+    return _HOW
+
+
+def _quoted(column: exp.Column) -> str:
+    return exp.Literal.string(column.name).sql("athena")
 
 
 def types(node: exp.Expr, kind: ParamType) -> dict[int, ParamType]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 
-from flight_server.errors import TableError
+from flight_server.errors import TableError, to_install
 from flight_server.tables import demo_portfolios, demo_prices
 from flight_server.tables.catalog import create_table, find_table
 from flight_server.tables.conform import conform
@@ -94,5 +94,5 @@ def _source() -> dict[int, dict[str, list[object]]]:
     try:
         from bokeh_sampledata import stocks
     except ImportError as error:
-        raise TableError("the demo's prices are not installed: pip install 'athena-flight[demo]'") from error
+        raise TableError(f"the demo's prices are not installed; {to_install('demo')}") from error
     return {meta_id: getattr(stocks, ticker) for meta_id, ticker, *_ in demo_prices.US_STOCKS}

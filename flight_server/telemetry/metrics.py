@@ -6,6 +6,8 @@ clients send.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import Counter, Gauge, Histogram
 
 # From a stored small result to a long scan.
@@ -41,3 +43,13 @@ DUCKDB_BYTES = Gauge("athena_flight_duckdb_bytes", "Memory that the embedded eng
 LOCAL_BYTES = Gauge("athena_flight_local_result_bytes", "Disk that kept results of the embedded engine take.")
 READY = Gauge("athena_flight_ready", "1 where a check of readiness passed when last asked, else 0.", ["check"])
 DATASETS = Gauge("athena_flight_datasets", "Datasets in service.")
+
+
+def start_at_zero(datasets: Iterable[str]) -> None:
+    """The sums of these datasets are exported from now on, as 0 until something is added.
+
+    Of a series that appears with its first query Prometheus counts no increase: that query's dollars were in no alert.
+    """
+    for name in ("", *datasets):
+        for metric in (ROWS, BYTES, SCANNED_BYTES, DOLLARS):
+            metric.labels(name)

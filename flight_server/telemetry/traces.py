@@ -18,7 +18,7 @@ from opentelemetry import context, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from flight_server.errors import ConfigError, Error, ServerError
+from flight_server.errors import ConfigError, Error, ServerError, to_install
 from flight_server.telemetry.logs import log
 
 _P = ParamSpec("_P")
@@ -50,7 +50,7 @@ def start(endpoint: str, service: str, sample_ratio: float, spans_max: int) -> C
         from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
     except ImportError as error:
         raise ConfigError(
-            "setting 'telemetry.endpoint': traces need an extra that is not there; pip install 'athena-flight[otlp]'"
+            f"setting 'telemetry.endpoint': traces need OpenTelemetry's exporter; {to_install('otlp')}"
         ) from error
     _log_failures()
     url = endpoint.rstrip("/") + ("" if "/v1/" in endpoint else "/v1/traces")

@@ -63,7 +63,7 @@ class Scripted(Peer):
         tries = self.seen[name]
         tries.append(call)
         # Two of each are turned away.
-        if name == "always-busy" or (name == "busy" and tries.count(call) <= 2):
+        if name in ("always-busy", f"always-busy-{call}") or (name == "busy" and tries.count(call) <= 2):
             raise _BUSY
         if name == "no-code":
             raise flight.FlightUnavailableError("come back some day")

@@ -10,10 +10,11 @@ from pathlib import Path
 import pyarrow.flight as flight
 import pytest
 
-from flight_server import errors
+from flight_server import config, errors
 from flight_server.server import Server
 from tests.clients.scripted import MESSAGE, Scripted
-from tests.fix_client import ROOT, ServerProcess, wait_until
+from tests.fix_client import ROOT, ServerProcess, served_alone, wait_until
+from tests.fix_collector import Collector
 from tests.fix_identity import PASSWORD, STATIC, Lake, certificates
 from tests.fix_java import PROJECT, JavaClient
 
@@ -45,6 +46,17 @@ def identities(policed: Lake, tmp_path: Path) -> Iterator[dict[str, object]]:
         }
 
 
+@pytest.fixture
+def traced(client_config: config.Config, collector: Collector) -> Iterator[dict[str, object]]:
+    """A server that sends its spans, and where they can be seen."""
+    telemetry = config.Telemetry(endpoint=collector.endpoint)
+    # OpenTelemetry's own setting: spans are sent soon, and not every five seconds.
+    with served_alone(
+        client_config.model_copy(update={"telemetry": telemetry}), OTEL_BSP_SCHEDULE_DELAY="100"
+    ) as server:
+        yield {"traced": server.url, "collector": collector.endpoint}
+
+
 def written_tests() -> set[str]:
     """Every `Class.method` that JUnit has to run."""
     found = set()
@@ -60,6 +72,7 @@ def test_junit_tests_pass(
     url: str,
     server_process: ServerProcess,
     identities: dict[str, object],
+    traced: dict[str, object],
     subtests: pytest.Subtests,
 ) -> None:
     with flight.connect(url) as client:
@@ -70,6 +83,7 @@ def test_junit_tests_pass(
         cases = java_client.junit(
             {
                 "url": url,
+                "http": f"grpc://localhost:{client_server.http.port}",
                 "scripted": scripted.url,
                 "killed": server_process.url,
                 "killed.pid": server_process.process.pid,
@@ -78,6 +92,7 @@ def test_junit_tests_pass(
                 "codes": ",".join(f"{code}={kind}" for code, kind in codes.items()),
                 "message": MESSAGE,
                 **identities,
+                **traced,
             }
         )
     for case in cases:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 from flight_server.server import Server
 from tests.fix_client import ROOT
 from tests.fix_java import PROJECT, JavaClient
 
-PAGES = {"clients/java/README.md": 5, "docs/clients.md": 3, "README.md": 1}
+PAGES = {"clients/java/README.md": 5, "docs/clients.md": 4, "README.md": 1}
 BLOCK = re.compile(r"^```java\n(.*?)^```\n(?:\n```\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 URL = "grpc://localhost:8815"
 # For blocks that show no imports, and beside those that do: java.base as jshell has it, and what the client hands out.
@@ -52,6 +54,16 @@ def test_the_example_prints_daily_prices(java_client: JavaClient, demo_server: S
     url = f"grpc://localhost:{demo_server.port}"
     found = java_client.run("io.athenaflight.client.examples.DailyPrices", url, "AAPL", "2010-01-04", "2010-01-06")
     assert found == "2010-01-04  214.01\n2010-01-05  214.38\n2010-01-06  210.97\n"
+
+
+def test_opentelemetry_is_optional(java_client: JavaClient, demo_server: Server) -> None:
+    jars = java_client.classpath.split(os.pathsep)
+    without = os.pathsep.join(jar for jar in jars if "opentelemetry" not in jar)
+    assert len(without) < len(java_client.classpath)
+    url = f"grpc://localhost:{demo_server.port}"
+    program = "io.athenaflight.client.examples.DailyPrices"
+    found = replace(java_client, classpath=without).run(program, url, "AAPL", "2010-01-04", "2010-01-04")
+    assert found == "2010-01-04  214.01\n"
 
 
 def test_the_readme_names_the_project_and_its_flags() -> None:

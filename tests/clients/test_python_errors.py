@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
+import socket
+import sys
+from pathlib import Path
 
 import pyarrow.flight as flight
 import pytest
@@ -10,8 +14,10 @@ import pytest
 import flight_client
 from flight_client import Connection, FlightDataError, errors
 from flight_server import errors as servers
+from flight_server.server import Server
 from flight_server.service import status
 from tests.clients.peer import Peer, failing, giving
+from tests.fix_identity import certificates
 
 # Words of gRPC, pyarrow and Python that no message may have.
 NOISE = ("gRPC", "Detail", "Flight returned", "debug context", "Python exception", "Traceback", "IOError")
@@ -76,13 +82,49 @@ def test_an_answer_without_a_code_is_unexpected() -> None:
         assert (caught.value.code, caught.value.message) == ("unexpected", "something else")
 
 
-def test_nobody_there_is_one_line_without_noise() -> None:
+@pytest.mark.parametrize("credential", [{}, {"user": "erin", "password": "secret"}], ids=["no login", "login"])
+def test_nobody_there_is_one_line_without_noise(credential: dict[str, str]) -> None:
     with pytest.raises(flight_client.Unavailable) as caught:
-        flight_client.connect("grpc://localhost:1")
+        flight_client.connect("grpc://localhost:1", **credential)
     assert caught.value.code == "unreachable"
+    assert "server; does it run there: " in caught.value.message
     assert "Connection refused" in caught.value.message
     assert "\n" not in str(caught.value)
     assert not any(word in str(caught.value) for word in NOISE)
+
+
+def test_an_address_that_is_nearly_right_says_what_to_write(client_server: Server, tmp_path: Path) -> None:
+    files = certificates(tmp_path)
+    pair = flight.CertKeyPair(Path(files["server_pem"]).read_bytes(), Path(files["server_key"]).read_bytes())
+    with Peer(location="grpc+tls://localhost:0", tls_certificates=[pair]) as tls:
+        for address, said in (
+            (f"grpc+tls://localhost:{client_server.port}", "it speaks no TLS, write grpc://"),
+            (f"grpc://localhost:{tls.port}", "if it speaks TLS, write grpc+tls://"),
+            (f"grpc+tls://localhost:{tls.port}", "tls_roots names the PEM file"),
+            (f"grpc://localhost:{client_server.http.port}", "this is not the port of Flight"),
+        ):
+            with pytest.raises(flight_client.Unavailable, match=re.escape(said)):
+                flight_client.connect(address)
+
+
+@pytest.mark.parametrize("credential", [{}, {"user": "erin", "password": "secret"}], ids=["no login", "login"])
+def test_a_server_that_says_nothing_is_given_up(credential: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flight_client._transport.CALL_TIMEOUT_S", 0.5)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises((flight_client.TimedOut, flight_client.Unavailable)),
+    ):
+        flight_client.connect(f"grpc://127.0.0.1:{silent.getsockname()[1]}", **credential)
+
+
+@pytest.mark.parametrize(("library", "method"), [("polars", "pl"), ("pandas", "df"), ("duckdb", "duck")])
+def test_a_library_that_is_missing_is_named(
+    library: str, method: str, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    query = db.daily_prices("AAPL", "2010-01-04")
+    with pytest.raises(ModuleNotFoundError, match=f"^this needs {library}: pip install {library}$"):
+        getattr(query, method)(*(["FROM this"] if method == "duck" else []))
 
 
 def test_errors_of_a_real_server_have_no_noise(db: Connection) -> None:

@@ -156,6 +156,11 @@ def test_as_of_and_engine_are_asked_for(query: Query) -> None:
         query.engine("abacus").plan()
 
 
+def test_a_folder_that_is_not_there_is_named(query: Query, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"there is no such folder: '{tmp_path}/none'$"):
+        query.to_parquet(tmp_path / "none" / "prices.parquet")
+
+
 def test_parquet_file_is_the_answer(query: Query, expected: pa.Table, tmp_path: Path) -> None:
     file = query.to_parquet(tmp_path / "prices.parquet")
     found = pq.read_table(file)

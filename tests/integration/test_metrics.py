@@ -54,6 +54,16 @@ def test_one_call_adds_what_it_was(serve: Serve) -> None:
     assert value(after, "datasets") == 9
 
 
+def test_sums_of_a_dataset_are_there_before_its_first_call(serve: Serve, datasets: Write) -> None:
+    server = serve(datasets(at_start=dataset("SELECT CAST(1 AS BIGINT) AS x")))
+    datasets(later=dataset("SELECT CAST(1 AS BIGINT) AS x"))
+    assert server.reload() == []
+    found = scraped(server)
+    for name in ("rows_total", "bytes_total", "scanned_bytes_total", "usd_total"):
+        for known in ("", "at_start", "later"):
+            assert found[f"athena_flight_{name}", (("dataset", known),)] >= 0
+
+
 def test_a_query_that_runs_is_counted_until_it_ends(serve: Serve, datasets: Write) -> None:
     many = "SELECT CAST(a.x AS BIGINT) * b.y AS x FROM UNNEST(SEQUENCE(1, 5000)) AS a (x) CROSS JOIN UNNEST(SEQUENCE(1, 5000)) AS b (y)"
     server = serve(datasets(many=dataset(many)))

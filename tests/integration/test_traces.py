@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 import flight_client
 from flight_server import server as servers
+from flight_server.errors import to_install
 from flight_server.server import Server
 from flight_server.telemetry import traces
 from tests.fakes.aws import LocalAws
@@ -205,10 +206,8 @@ def test_without_the_extra_it_is_one_line(tmp_path: Path, demo_file: Path) -> No
     command = [sys.executable, "-c", code, "serve", "--config", str(settings), "--port", "0"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1] == (
-        "error: [bad-config] setting 'telemetry.endpoint': traces need an extra that is not there; pip install "
-        "'athena-flight[otlp]'"
-    )
+    said = f"setting 'telemetry.endpoint': traces need OpenTelemetry's exporter; {to_install('otlp')}"
+    assert ended.stderr.splitlines()[-1] == f"error: [bad-config] {said}"
 
 
 def test_the_python_client_hands_its_trace_on(traced: Server, collector: Collector) -> None:

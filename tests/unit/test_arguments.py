@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -57,3 +58,20 @@ def test_without_a_zone_it_is_utc_where_the_type_has_one() -> None:
 def test_what_the_contract_cannot_hold_is_refused(sql: str, kind: str) -> None:
     with pytest.raises(ValueError, match=r"time zone|is not a (moment|timestamp)"):
         moment(sql, kind)
+
+
+@pytest.mark.parametrize(
+    ("sql", "way"),
+    [
+        ("ticker = 'AAPL'", "write ticker => 'AAPL'"),
+        ("ticker = AAPL", "write ticker => 'AAPL'"),
+        ("AAPL", "write text in single quotes, 'AAPL'"),
+        ('"it\'s"', "write text in single quotes, 'it''s'"),
+        ("2010-01-04", "write a date as DATE '2010-01-04'"),
+        ("3 - 1", "write a constant, ARRAY[…], MAP(ARRAY[…], ARRAY[…]) or ?"),
+        ("(1, 4)", "write a constant, ARRAY[…], MAP(ARRAY[…], ARRAY[…]) or ?"),
+    ],
+)
+def test_what_is_no_constant_says_how_to_write_it(sql: str, way: str) -> None:
+    with pytest.raises(ValueError, match=f"{re.escape(way)}$"):
+        arguments.value(sqlglot.parse_one(sql, read="athena"), {})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,17 @@ def test_policies_have_the_form_of_policies(name: str) -> None:
         assert all(re.fullmatch(r"arn:aws:(athena|glue|s3):.+", resource) for resource in resources)
         assert "*" not in resources
         assert not any("*" in action for action in statement["Action"])
+
+
+@pytest.mark.parametrize("name", ["iam-policy.json", "iam-policy-maintain.json"])
+def test_actions_exist_and_are_for_their_resources(name: str) -> None:
+    """As parliament knows them; what the words in capitals stand for has to look like it."""
+    text = (ROOT / "deploy" / name).read_text()
+    for word, stands_for in (("REGION", "eu-west-1"), ("ACCOUNT", "123456789012"), ("_BUCKET", "-bucket")):
+        text = text.replace(word, stands_for)
+    lint = str(Path(sys.executable).with_name("parliament"))
+    done = subprocess.run([lint], input=text, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("", 0), done.stderr
 
 
 def test_athena_actions_are_those_that_the_code_calls() -> None:

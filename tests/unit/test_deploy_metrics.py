@@ -138,6 +138,13 @@ def test_panels_have_their_own_ids_and_places_and_say_what_they_mean() -> None:
     assert all(panel["description"] and panel["fieldConfig"]["defaults"]["unit"] for panel in PANELS)
 
 
+def test_every_alert_is_tried_as_it_fires() -> None:
+    """tests/soak/test_promtool.py runs them."""
+    cases = yaml.safe_load((ROOT / "deploy/prometheus/alerts.test.yml").read_text(encoding="utf-8"))["tests"]
+    fired = {case["alertname"] for test in cases for case in test["alert_rule_test"] if case["exp_alerts"]}
+    assert fired == {rule["alert"] for rule in ALERTS}
+
+
 @pytest.mark.parametrize("rule", ALERTS, ids=[rule["alert"] for rule in ALERTS])
 def test_alert_leads_to_an_entry_of_the_runbook(rule: dict[str, Any]) -> None:
     runbook = (ROOT / "docs/operations.md").read_text(encoding="utf-8").partition("## Runbook")[2]

@@ -107,11 +107,22 @@ class Transport:
         raise ours
 
     def _log_in(self) -> None:
+        limit = flight.FlightCallOptions(timeout=CALL_TIMEOUT_S)
         try:
-            pair = self._client.authenticate_basic_token(self._settings.user, self._settings.password)
+            pair = self._client.authenticate_basic_token(self._settings.user, self._settings.password, limit)
         except Exception as error:  # noqa: BLE001 - as in `_mended`
-            raise from_wire(error) from None
+            raise from_wire(self._reason(error, limit)) from None
         self._headers = [pair]
+
+    def _reason(self, error: Exception, limit: flight.FlightCallOptions) -> Exception:
+        """`error`, or why nobody answers: of a handshake pyarrow then says only that it could not finish writing."""
+        if isinstance(error, flight.FlightInternalError) and "Could not finish writing" in str(error):
+            try:
+                list(self._client.list_actions(limit))
+            except flight.FlightError as reason:
+                if isinstance(reason, flight.FlightUnavailableError | flight.FlightTimedOutError):
+                    error = reason
+        return error
 
     def _options(self, timeout_s: float | None) -> flight.FlightCallOptions:
         headers = [*self._headers, *_trace()]

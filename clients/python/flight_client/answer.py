@@ -6,7 +6,7 @@ A query and a submitted query have the same ones; they differ in how they come b
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +48,8 @@ class Answer:
 
     def pl(self) -> pl.DataFrame:
         """The whole answer as a polars DataFrame, without a copy of most columns. Needs polars."""
-        import polars
-
+        with _needed("polars"):
+            import polars
         found = polars.from_arrow(self.arrow())
         assert isinstance(found, polars.DataFrame)  # noqa: S101 - what from_arrow makes of a table
         return found
@@ -60,6 +60,8 @@ class Answer:
         Dates become datetime64. Whole numbers with nulls become floats, as pandas has it;
         `types_mapper=pandas.ArrowDtype` keeps every type exactly.
         """
+        with _needed("pandas"):
+            import pandas  # noqa: F401 - before anything is asked; Arrow imports it too
         return self.arrow().to_pandas(**{"date_as_object": False, **options})
 
     def duck(self, sql: str, **tables: Any) -> pa.Table:
@@ -67,8 +69,8 @@ class Answer:
 
         `tables` are further ones: other queries, Arrow tables, polars or pandas frames.
         """
-        import duckdb
-
+        with _needed("duckdb"):
+            import duckdb
         # Tables and not streams: DuckDB reads a stream once, and finds it empty when the SQL names it a second time.
         with duckdb.connect() as connection:
             for name, table in {"this": self, **tables}.items():
@@ -88,3 +90,14 @@ class Answer:
             closing(_fetch.batches(self._transport, info, progress.tick)) as batches,
         ):
             yield from batches
+
+
+@contextmanager
+def _needed(library: str) -> Iterator[None]:
+    """Says what to type where an optional library is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != library:
+            raise
+        raise ModuleNotFoundError(f"this needs {library}: pip install {library}", name=library) from None

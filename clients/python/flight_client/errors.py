@@ -109,6 +109,15 @@ _CODE = re.compile(r"\[([a-z]+(?:-[a-z]+)*)\] ")
 _REPEATED = re.compile(r"(?P<said>.*?)\. gRPC client debug context: [A-Z_]+:.*", re.DOTALL)
 _PREFIX = re.compile(r"Flight (?:returned|cancelled) [a-z ]+, with message: ")
 
+# What gRPC says where an address is nearly right, and what to do about it.
+_HINTS = {
+    "Connection refused": "; does it run there",
+    "wrong version number": "; it speaks no TLS, write grpc://",
+    "Socket closed": "; if it speaks TLS, write grpc+tls://",
+    "certificate verify failed": "; tls_roots names the PEM file of an authority of one's own",
+    "Expected SETTINGS frame": "; this is not the port of Flight, 8815 unless set otherwise",
+}
+
 
 def error_of(code: str, message: str) -> FlightDataError:
     """The error of a code: from the table above, or ServerError for a code of a newer server."""
@@ -131,7 +140,8 @@ def from_wire(error: BaseException, *, rows_seen: bool = False) -> FlightDataErr
     if isinstance(error, flight.FlightUnavailableError) or "unavailable error" in str(error):
         if rows_seen:
             return Unavailable("connection-lost", f"the stream broke off, the rows so far are not all: {message}")
-        return Unavailable("unreachable", f"there is no answer from the server: {message}")
+        hint = next((found for said, found in _HINTS.items() if said in message), "")
+        return Unavailable("unreachable", f"there is no answer from the server{hint}: {message}")
     return _by_status(error, ServerError)("unexpected", message or type(error).__name__)
 
 

@@ -6,7 +6,9 @@ import io.athenaflight.client.FlightDataException.Unsupported;
 import java.net.URI;
 import java.util.Iterator;
 import java.util.List;
+import java.util.Map;
 import java.util.NoSuchElementException;
+import java.util.concurrent.CountDownLatch;
 import java.util.function.Consumer;
 import org.apache.arrow.flight.FlightEndpoint;
 import org.apache.arrow.flight.FlightInfo;
@@ -33,9 +35,12 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   private final Schema schema;
   private final List<FlightEndpoint> endpoints;
   private final Consumer<BatchStream> onClose;
+  // Of who asked: another thread may read.
+  private final Map<String, String> trace;
+  // Opened by cancel, so that who pauses between two tries does not wait until the next one.
+  private final CountDownLatch stopped = new CountDownLatch(1);
   private int next;
   private volatile Transport.Opened open;
-  private volatile boolean stopped;
   // Rows of the open endpoint.
   private long rows;
   private VectorSchemaRoot ready;
@@ -56,6 +61,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
             .orElseThrow(() -> new ServerError("unexpected", "the server's plan has no schema"));
     this.endpoints = info.getEndpoints();
     this.onClose = onClose;
+    this.trace = transport.trace();
   }
 
   /** The contract's schema; there before the first batch, and when there are no rows. */
@@ -107,7 +113,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
 
   /** Stops the query from another thread: who reads gets Cancelled. */
   public void cancel() {
-    stopped = true;
+    stopped.countDown();
     Transport.Opened running = open;
     if (running != null) {
       running.stream().cancel("cancelled by this client", null);
@@ -131,7 +137,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   /** The next batch with rows, or null at the end of the last endpoint. */
   private VectorSchemaRoot advance() {
     while (open != null || next < endpoints.size()) {
-      VectorSchemaRoot found = open == null ? transport.retried(() -> transport.mended(this::first)) : read();
+      VectorSchemaRoot found = open == null ? transport.retried(() -> transport.mended(this::first), stopped) : read();
       if (found != null) {
         return found;
       }
@@ -144,9 +150,9 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   /** Opens the next endpoint. What goes wrong before its first row may be tried again. */
   private VectorSchemaRoot first() {
     rows = 0;
-    open = transport.open(endpoints.get(next).getTicket());
+    open = transport.open(endpoints.get(next).getTicket(), trace);
     try {
-      if (stopped) {
+      if (stopped.getCount() == 0) {
         throw new Cancelled("cancelled", "the stream was cancelled");
       }
       VectorSchemaRoot found = read();

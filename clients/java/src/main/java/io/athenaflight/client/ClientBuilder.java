@@ -7,6 +7,8 @@ import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Map;
+import java.util.function.Supplier;
 import org.apache.arrow.flight.FlightClient;
 import org.apache.arrow.flight.Location;
 import org.apache.arrow.memory.BufferAllocator;
@@ -17,6 +19,8 @@ public final class ClientBuilder {
   private static final String FORMS = "write grpc://host:port, or grpc+tls://host:port";
   // A busy server is reported after so long: a person waits that long, not longer.
   private static final Duration RETRY_FOR = Duration.ofSeconds(30);
+  // The pause before the second try; those that follow are longer.
+  private static final Duration RETRY_FIRST = Duration.ofMillis(200);
 
   private final URI url;
   private String token;
@@ -27,6 +31,8 @@ public final class ClientBuilder {
   private Path key;
   private BufferAllocator parent;
   private Duration retryFor = RETRY_FOR;
+  private Duration retryFirst = RETRY_FIRST;
+  private Supplier<Map<String, String>> trace = Trace.ofTheProgram();
 
   ClientBuilder(String url) {
     this.url = URI.create(url);
@@ -74,6 +80,22 @@ public final class ClientBuilder {
     return this;
   }
 
+  /**
+   * What gives the headers of the caller's trace, {@code traceparent} and {@code tracestate}, or none; it is called in the
+   * thread that calls the client. Without it they are those of OpenTelemetry's current context, where its API is on the
+   * class path.
+   */
+  public ClientBuilder trace(Supplier<Map<String, String>> headers) {
+    trace = headers;
+    return this;
+  }
+
+  /** How long the first pause is: tests have one that outlasts them. */
+  ClientBuilder retryFirst(Duration pause) {
+    retryFirst = pause;
+    return this;
+  }
+
   /** Connects. Throws IllegalArgumentException for what does not go together, and what a login is refused with. */
   public FlightDataClient connect() {
     boolean tls = "grpc+tls".equals(url.getScheme());
@@ -100,7 +122,7 @@ public final class ClientBuilder {
   private Transport transport(FlightClient client) {
     Transport found = null;
     try {
-      found = new Transport(client, token, user, password, retryFor);
+      found = new Transport(client, token, user, password, retryFor, retryFirst, trace);
       return found;
     } finally {
       if (found == null) {

@@ -34,6 +34,15 @@ final class Errors {
           FlightStatusCode.TIMED_OUT, TimedOut::new,
           FlightStatusCode.CANCELLED, Cancelled::new);
 
+  // What gRPC says where an address is nearly right, and what to do about it.
+  private static final Map<String, String> HINTS =
+      Map.of(
+          "Connection refused", "; does it run there",
+          "not an SSL/TLS record", "; it speaks no TLS, write grpc://",
+          "Network closed for unknown reason", "; if it speaks TLS, write grpc+tls://",
+          "PKIX path", "; tlsRoots names the PEM file of an authority of one's own",
+          "First received frame was not SETTINGS", "; this is not the port of Flight, 8815 unless set otherwise");
+
   private Errors() {}
 
   /** {@code rowsSeen}: rows of the stream had already been handed out. An interrupted thread is so afterwards. */
@@ -69,10 +78,11 @@ final class Errors {
       return FlightDataException.of(found.group(1), text.substring(found.end()), byStatus);
     }
     // No code: not written by an athena-flight server, so most often no server at all.
-    if (status.code() == FlightStatusCode.UNAVAILABLE) {
+    String hint = HINTS.keySet().stream().filter(text::contains).map(HINTS::get).findFirst().orElse("");
+    if (status.code() == FlightStatusCode.UNAVAILABLE || !hint.isEmpty()) {
       return rowsSeen
           ? new Unavailable("connection-lost", "the stream broke off, the rows so far are not all: " + text)
-          : new Unavailable("unreachable", "there is no answer from the server: " + text);
+          : new Unavailable("unreachable", "there is no answer from the server" + hint + ": " + text);
     }
     if (status.code() == FlightStatusCode.CANCELLED) {
       return new Cancelled("cancelled", "the call was cancelled on this side: " + text);

@@ -70,7 +70,7 @@ public final class Submission {
       if (System.nanoTime() > deadline) {
         throw new TimedOut("timeout", "query " + id + " is still " + found.state() + " after " + limit);
       }
-      Transport.pause(pauseMs);
+      transport.pause(pauseMs);
       pauseMs = Math.min(2 * pauseMs, POLL_MAX_MS);
       found = status();
     }

@@ -11,6 +11,7 @@ import java.util.Base64;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
@@ -37,26 +38,37 @@ final class Transport implements AutoCloseable {
   static final Set<String> RETRIED = Set.of("busy", "draining", "engine-throttled");
 
   private static final String AUTHORIZATION = "authorization";
-  // First pause and longest pause between tries.
-  private static final long RETRY_FIRST_MS = 200;
+  // The pauses between tries grow up to this, or stay at the first one where that is longer.
   private static final long RETRY_MAX_MS = 5_000;
   // Everything but a stream answers within milliseconds; a server that says nothing for so long never will.
-  private static final long CALL_TIMEOUT_S = 60;
+  private static final CallOption LIMIT = CallOptions.timeout(60, TimeUnit.SECONDS);
 
   private final FlightClient client;
   private final String user;
   private final String password;
   private final Duration retryFor;
-  private volatile CallOption[] credential = {};
+  private final Duration retryFirst;
+  private final Supplier<Map<String, String>> trace;
+  private final CountDownLatch closed = new CountDownLatch(1);
+  private volatile Map<String, String> authorization = Map.of();
 
   /** {@code token}, or {@code user} and {@code password}, or neither. */
-  Transport(FlightClient client, String token, String user, String password, Duration retryFor) {
+  Transport(
+      FlightClient client,
+      String token,
+      String user,
+      String password,
+      Duration retryFor,
+      Duration retryFirst,
+      Supplier<Map<String, String>> trace) {
     this.client = client;
     this.user = user;
     this.password = password;
     this.retryFor = retryFor;
+    this.retryFirst = retryFirst;
+    this.trace = trace;
     if (token != null) {
-      credential = authorization("Bearer " + token);
+      authorization = Map.of(AUTHORIZATION, "Bearer " + token);
     } else if (user != null) {
       logIn();
     }
@@ -92,16 +104,27 @@ final class Transport implements AutoCloseable {
     return found.get(0).getBody();
   }
 
-  /** Asks for a stream and does not wait for it: what goes wrong is met by who reads it. No time limit. */
-  Opened open(Ticket ticket) {
-    Watch watch = new Watch();
-    return new Opened(watch.over(() -> client.getStream(ticket, credential)), watch);
+  /** The headers of the trace that this thread is in. */
+  Map<String, String> trace() {
+    return trace.get();
   }
 
-  /** {@code call}, again after a pause while the server says busy, draining or engine-throttled. */
-  <T> T retried(Supplier<T> call) {
+  /**
+   * Asks for a stream, in a trace, and does not wait for it: what goes wrong is met by who reads it. No time limit.
+   */
+  Opened open(Ticket ticket, Map<String, String> trace) {
+    Watch watch = new Watch();
+    CallOption[] options = {headers(authorization), headers(trace)};
+    return new Opened(watch.over(() -> client.getStream(ticket, options)), watch);
+  }
+
+  /**
+   * {@code call}, again after a pause while the server says busy, draining or engine-throttled. Throws Cancelled as soon
+   * as {@code stop} is opened in a pause.
+   */
+  <T> T retried(Supplier<T> call, CountDownLatch stop) {
     long deadline = System.nanoTime() + retryFor.toNanos();
-    long pauseMs = RETRY_FIRST_MS;
+    long pauseMs = retryFirst.toMillis();
     while (true) {
       // Full jitter: clients that were turned away together do not come back together.
       long jittered = ThreadLocalRandom.current().nextLong(pauseMs / 2, pauseMs + 1);
@@ -113,8 +136,8 @@ final class Transport implements AutoCloseable {
           throw error;
         }
       }
-      pause(jittered);
-      pauseMs = Math.min(2 * pauseMs, RETRY_MAX_MS);
+      pause(jittered, stop);
+      pauseMs = Math.max(pauseMs, Math.min(2 * pauseMs, RETRY_MAX_MS));
     }
   }
 
@@ -131,10 +154,17 @@ final class Transport implements AutoCloseable {
     }
   }
 
-  /** Throws Cancelled when the thread is interrupted, and leaves it so. */
-  static void pause(long ms) {
+  /** Throws Cancelled when the client is closed meanwhile. */
+  void pause(long ms) {
+    pause(ms, closed);
+  }
+
+  /** Throws Cancelled when {@code stop} is opened meanwhile, and when the thread is interrupted, which it leaves so. */
+  private static void pause(long ms, CountDownLatch stop) {
     try {
-      Thread.sleep(ms);
+      if (stop.await(ms, TimeUnit.MILLISECONDS)) {
+        throw new Cancelled("cancelled", "it was closed or cancelled while it waited");
+      }
     } catch (InterruptedException error) {
       Thread.currentThread().interrupt();
       throw new Cancelled("cancelled", "the thread was interrupted while it waited");
@@ -143,6 +173,7 @@ final class Transport implements AutoCloseable {
 
   @Override
   public void close() {
+    closed.countDown();
     close(client);
   }
 
@@ -161,7 +192,9 @@ final class Transport implements AutoCloseable {
   }
 
   private <T> T call(Function<CallOption[], T> call) {
-    return retried(() -> mended(() -> call.apply(options())));
+    Map<String, String> here = trace();
+    return retried(
+        () -> mended(() -> call.apply(new CallOption[] {headers(authorization), headers(here), LIMIT})), closed);
   }
 
   private static <T> T translated(Supplier<T> call) {
@@ -179,25 +212,20 @@ final class Transport implements AutoCloseable {
         () ->
             watch.over(
                 () -> {
-                  client.handshake(authorization("Basic " + pair));
+                  client.handshake(headers(Map.of(AUTHORIZATION, "Basic " + pair)), LIMIT);
                   return null;
                 }));
-    credential =
-        authorization(
+    authorization =
+        Map.of(
+            AUTHORIZATION,
             watch
                 .said(AUTHORIZATION)
                 .orElseThrow(() -> new ServerError("unexpected", "the server took the password and gave no token")));
   }
 
-  private CallOption[] options() {
-    List<CallOption> found = new ArrayList<>(List.of(credential));
-    found.add(CallOptions.timeout(CALL_TIMEOUT_S, TimeUnit.SECONDS));
-    return found.toArray(CallOption[]::new);
-  }
-
-  private static CallOption[] authorization(String value) {
+  private static CallOption headers(Map<String, String> given) {
     FlightCallHeaders headers = new FlightCallHeaders();
-    headers.insert(AUTHORIZATION, value);
-    return new CallOption[] {new HeaderCallOption(headers)};
+    given.forEach(headers::insert);
+    return new HeaderCallOption(headers);
   }
 }

@@ -114,6 +114,11 @@ final class Values {
   }
 
   private static InvalidRequest cannotBeSent(Object value, String name) {
-    return new InvalidRequest("bad-parameter", name + ": a " + value.getClass().getName() + " cannot be sent");
+    return new InvalidRequest(
+        "bad-parameter",
+        name
+            + ": a "
+            + value.getClass().getName()
+            + " cannot be sent; send text, a number, a Boolean, a date or moment of java.time, a list or a map of them");
   }
 }

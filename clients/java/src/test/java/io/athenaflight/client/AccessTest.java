@@ -73,14 +73,19 @@ class AccessTest {
   }
 
   @Test
-  void anotherAuthorityAndNoTlsAreNotServed() {
+  void anAddressThatIsNearlyRightSaysWhatToWrite() {
+    String tls = Servers.said("tls");
     try (FlightDataClient stranger =
-            FlightDataClient.builder(Servers.said("tls")).tlsRoots(Path.of(Servers.said("stranger"))).connect();
-        FlightDataClient unknown = FlightDataClient.connect(Servers.said("tls"));
-        FlightDataClient plain = FlightDataClient.connect(Servers.said("tls").replace("grpc+tls", "grpc"))) {
-      assertEquals("unreachable", assertThrows(Unavailable.class, stranger::datasets).code());
-      assertEquals("unreachable", assertThrows(Unavailable.class, unknown::datasets).code());
-      assertEquals("unreachable", assertThrows(Unavailable.class, plain::datasets).code());
+            FlightDataClient.builder(tls).tlsRoots(Path.of(Servers.said("stranger"))).connect();
+        FlightDataClient unknown = FlightDataClient.connect(tls);
+        FlightDataClient plain = FlightDataClient.connect(tls.replace("grpc+tls", "grpc"));
+        FlightDataClient covered = FlightDataClient.connect(Servers.said("url").replace("grpc", "grpc+tls"));
+        FlightDataClient http = FlightDataClient.connect(Servers.said("http"))) {
+      assertUnreachable("tlsRoots names the PEM file", stranger);
+      assertUnreachable("tlsRoots names the PEM file", unknown);
+      assertUnreachable("if it speaks TLS, write grpc+tls://", plain);
+      assertUnreachable("it speaks no TLS, write grpc://", covered);
+      assertUnreachable("this is not the port of Flight", http);
     }
   }
 
@@ -109,6 +114,12 @@ class AccessTest {
     assertThrows(
         UncheckedIOException.class,
         () -> FlightDataClient.builder("grpc+tls://localhost:1").tlsRoots(Path.of("no/such.pem")).connect());
+  }
+
+  private static void assertUnreachable(String hint, FlightDataClient client) {
+    Unavailable error = assertThrows(Unavailable.class, client::datasets);
+    assertEquals("unreachable", error.code());
+    assertTrue(error.said().contains("; " + hint), error.said());
   }
 
   private static Set<Object> ports(FlightDataClient client) {

@@ -175,6 +175,7 @@ class ErrorsTest {
     try (FlightDataClient client = FlightDataClient.connect("grpc://localhost:1")) {
       Unavailable error = assertThrows(Unavailable.class, client::datasets);
       assertEquals("unreachable", error.code());
+      assertTrue(error.said().contains("; does it run there: "), error.said());
       assertTrue(error.said().contains("Connection refused"), error.said());
       assertFalse(error.getMessage().contains("\n"));
     }

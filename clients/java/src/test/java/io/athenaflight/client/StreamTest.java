@@ -10,6 +10,7 @@ import io.athenaflight.client.FlightDataException.Cancelled;
 import io.athenaflight.client.FlightDataException.InvalidRequest;
 import java.math.BigDecimal;
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import java.time.Instant;
 import java.time.LocalDate;
 import java.time.LocalDateTime;
@@ -275,6 +276,30 @@ class StreamTest {
   }
 
   @Test
+  void closingDoesNotWaitForTheNextTry() throws Exception {
+    try (FlightDataClient client = triedAgainAfterTheTest()) {
+      BatchStream rows = client.stream("always-busy-get", Map.of());
+      CompletableFuture<Boolean> waiting = CompletableFuture.supplyAsync(rows::hasNext);
+      Servers.until(() -> Servers.told("calls", "always-busy-get").contains("get"));
+      rows.close();
+      CompletionException error = assertThrows(CompletionException.class, waiting::join);
+      assertEquals(Cancelled.class, error.getCause().getClass());
+      assertThrows(Cancelled.class, rows::hasNext);
+      assertEquals(0, client.allocatedBytes());
+    }
+  }
+
+  @Test
+  void closingTheClientEndsWhoWaitsForTheNextTry() throws Exception {
+    FlightDataClient client = triedAgainAfterTheTest();
+    CompletableFuture<Plan> waiting = CompletableFuture.supplyAsync(() -> client.plan("always-busy-info", Map.of()));
+    Servers.until(() -> Servers.told("calls", "always-busy-info").contains("info"));
+    client.close();
+    CompletionException error = assertThrows(CompletionException.class, waiting::join);
+    assertEquals(Cancelled.class, error.getCause().getClass());
+  }
+
+  @Test
   void anInterruptCancelsAndFreesAll() throws Exception {
     try (FlightDataClient client = Servers.client();
         BatchStream rows = client.stream("slow_count", Map.of())) {
@@ -336,6 +361,14 @@ class StreamTest {
       assertEquals(error, assertThrows(InvalidRequest.class, rows::hasNext));
       assertEquals(0, client.allocatedBytes());
     }
+  }
+
+  /** A client whose pause between two tries lasts longer than a test may. */
+  private static FlightDataClient triedAgainAfterTheTest() {
+    return FlightDataClient.builder(Servers.said("scripted"))
+        .retryFor(Duration.ofDays(1))
+        .retryFirst(Duration.ofMinutes(3))
+        .connect();
   }
 
   private static List<Object> everyColumn(int number) {

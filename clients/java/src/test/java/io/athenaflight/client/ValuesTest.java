@@ -14,6 +14,7 @@ import java.time.LocalTime;
 import java.time.OffsetDateTime;
 import java.time.ZoneId;
 import java.time.ZonedDateTime;
+import java.util.Date;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -76,6 +77,15 @@ class ValuesTest {
         LocalTime.NOON,
         List.of(new StringBuilder("fine"), LocalTime.NOON),
         LocalDateTime.of(2024, 2, 29, 12, 30, 0, 1));
+  }
+
+  @Test
+  void anotherClassIsToldWhatToSend() {
+    InvalidRequest error = assertThrows(InvalidRequest.class, () -> written(Map.of("start", new Date(0))));
+    assertEquals(
+        "start: a java.util.Date cannot be sent; send text, a number, a Boolean, a date or moment of java.time, a list or"
+            + " a map of them",
+        error.said());
   }
 
   @ParameterizedTest
