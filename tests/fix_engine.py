@@ -40,7 +40,7 @@ def run_athena(run: Run) -> Run:
 
 
 def rows(engine: DuckDBEngine, sql: str) -> list[tuple[Any, ...]]:
-    execution = DuckDBExecution(engine._connection.cursor(), sql, 1000)
+    execution = DuckDBExecution(engine._connection.cursor(), sql, 1000, private=engine._private)
     try:
         return [tuple(row.values()) for batch in execution.batches() for row in pylist(batch)]
     finally:

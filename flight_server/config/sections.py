@@ -268,6 +268,11 @@ class Limits(_Section):
     unread_max: int = Field(
         32, ge=0, description="Ended streams that nobody reads; each holds a thread. Past it connections are cut."
     )
+    received_bytes_max: int = Field(
+        16_777_216,
+        ge=1_048_576,
+        description="Bytes of a connection without a call, past which it is cut: gRPC takes requests of any length.",
+    )
     connections_max: int = Field(
         4096, ge=1, description="Open files from which connections without a call are cut: 60 MiB of them."
     )

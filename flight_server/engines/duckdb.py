@@ -77,6 +77,9 @@ class DuckDBEngine:
         # Equal on every machine, whatever its zone; and rows come in an order only where the query has one.
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET preserve_insertion_order = false")
+        # A name that is no table must not be whatever variable has it.
+        self._connection.execute("SET GLOBAL python_enable_replacements = false")
+        self._private = _private(*warehouses, str(self._spill.path))
         self._s3 = s3
         self._secret: Mapping[str, str] = {}
         self._renewing = threading.Lock()
@@ -85,7 +88,9 @@ class DuckDBEngine:
         metrics.DUCKDB_BYTES.set_function(self._held)
 
     def start(self, plan: Plan) -> Execution:
-        query = DuckDBExecution(self._connection.cursor(), plan.sql, plan.bounds.batch_rows, first=self._renew)
+        query = DuckDBExecution(
+            self._connection.cursor(), plan.sql, plan.bounds.batch_rows, first=self._renew, private=self._private
+        )
         if self._results is None or plan.dataset.cache.mode == "off":
             return query
         return _KeptExecution(query, self._results, plan.fingerprint, lambda: self.stored(plan))
@@ -103,7 +108,7 @@ class DuckDBEngine:
         try:
             return [(row[0], row[1]) for row in cursor.execute(f"DESCRIBE {sql}").fetchall()]
         except duckdb.Error as error:
-            raise EngineFailed(f"DuckDB: {_reason(error)}") from error
+            raise EngineFailed(f"DuckDB: {_reason(error, self._private)}") from error
         finally:
             cursor.close()
 
@@ -137,7 +142,10 @@ class DuckDBEngine:
 
 
 class DuckDBExecution:
-    """One running query; `first` is done before it. Owns its cursor; `close` interrupts what runs and frees it."""
+    """One running query; `first` is done before it. Owns its cursor; `close` interrupts what runs and frees it.
+
+    `private` are folders that no message names.
+    """
 
     def __init__(
         self,
@@ -146,7 +154,9 @@ class DuckDBExecution:
         batch_rows: int,
         engine: EngineName = "duckdb",
         first: Callable[[], None] = lambda: None,
+        private: tuple[str, ...] = (),
     ) -> None:
+        self._private = private
         self._running = metrics.QUERIES_RUNNING.labels(engine)
         self._first = first
         self._cursor = cursor
@@ -181,7 +191,7 @@ class DuckDBExecution:
             # Errors inside a running Arrow stream arrive as Arrow's, DuckDB's text within; most as its IOError.
             if self._cancelled.is_set():
                 raise Cancelled("cancelled", "the query was stopped") from None
-            raise EngineFailed(f"DuckDB: {_reason(error)}") from error
+            raise EngineFailed(f"DuckDB: {_reason(error, self._private)}") from error
 
     def cancel(self) -> None:
         """Stop the query and wait until DuckDB has let go of it, which takes milliseconds."""
@@ -276,10 +286,19 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _reason(error: Exception) -> str:
-    """The first line of an engine's message: the rest quotes SQL and files of the server."""
+def _private(*folders: str) -> tuple[str, ...]:
+    """The folders as DuckDB may write them, the longest first; of a bucket, its name is no path of the server."""
+    local = [folder.removeprefix("file://").rstrip("/") for folder in folders if not folder.startswith("s3://")]
+    return tuple(sorted({*local, *(str(Path(folder).resolve()) for folder in local)}, key=len, reverse=True))
+
+
+def _reason(error: Exception, private: tuple[str, ...] = ()) -> str:
+    """The first line of an engine's message, without folders of the server: the rest quotes SQL."""
     # The first thread that fails stops the others, and at times DuckDB tells of one of these: nobody else interrupts.
     if isinstance(error, duckdb.InterruptException) or str(error).startswith(_INTERRUPTED):
         return "the query failed, and the reason was lost as its threads stopped each other; ask again to see it"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = str(error)
+    for folder in private:
+        text = text.replace(f"{folder}/", "")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

@@ -43,7 +43,7 @@ class SystemEngine:
         for setting in (
             "TimeZone = 'UTC'",
             # Tables are those that were registered, not whatever variable has the name.
-            "python_enable_replacements = false",
+            "GLOBAL python_enable_replacements = false",
             "enable_external_access = false",
             "lock_configuration = true",
         ):

@@ -22,6 +22,15 @@ from flight_server.health.readiness import Readiness
 SERVICES = ("", "arrow.flight.protocol.FlightService")
 # Checks answered at once; a probe asks every few seconds.
 _THREADS = 4
+_OPTIONS = [
+    # With it a second server on the port would take half of the probes in silence.
+    ("grpc.so_reuseport", 0),
+    # Whoever reaches the port can open connections and say nothing; a probe makes a new one each time, or asks soon.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 30_000),
+    # A request is the name of a service.
+    ("grpc.max_receive_message_length", 4096),
+]
 
 
 class HealthListener:
@@ -30,8 +39,7 @@ class HealthListener:
     def __init__(self, readiness: Readiness, host: str, port: int) -> None:
         self._server = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="health"),
-            # Without it a second server on the port would take half of the probes in silence.
-            options=[("grpc.so_reuseport", 0)],
+            options=_OPTIONS,
         )
         health_pb2_grpc.add_HealthServicer_to_server(_Servicer(readiness), self._server)
         address = f"[{host}]" if ":" in host and not host.startswith("[") else host

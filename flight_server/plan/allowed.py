@@ -26,7 +26,7 @@ _FUNCTION_NAMES = """
     cume_dist dense_rank first_value lag last_value lead nth_value ntile percent_rank rank row_number
     chr codepoint concat concat_ws ends_with from_utf8 hamming_distance initcap left length char_length
     levenshtein_distance lower lpad ltrim normalize position regexp_count regexp_extract regexp_extract_all regexp_like
-    regexp_replace regexp_split repeat replace reverse right rpad rtrim soundex split split_part starts_with
+    regexp_replace regexp_split replace reverse right rpad rtrim soundex split split_part starts_with
     str_position strpos substr substring to_utf8 translate trim upper word_stem format
     all_match any_match array_distinct array_except array_intersect array_join array_max array_min array_position
     array_remove array_sort array_union array_length arrays_overlap cardinality contains element_at filter flatten

@@ -13,7 +13,7 @@ from sqlglot import exp
 from sqlglot.optimizer.annotate_types import annotate_types
 
 from flight_server.model import Dataset, TablePin
-from flight_server.plan import allowed, carriers
+from flight_server.plan import allowed, carriers, sizes
 
 # database.table → column → Athena type.
 Schemas = Mapping[str, Mapping[str, str]]
@@ -29,7 +29,7 @@ def to_athena(tree: exp.Query, pins: Mapping[str, TablePin], schemas: Schemas, d
 
     `tree` must be qualified. A table that was never written to has no version to name and no rows.
     """
-    pinned = _typed(tree, schemas)
+    pinned = typed(tree, schemas)
     sql_types = {item.alias_or_name: item.type.sql("athena") for item in pinned.selects if item.type}
     return carriers.project(_at_versions(pinned, pins), dataset.columns, sql_types, dataset.sorted)
 
@@ -71,7 +71,7 @@ def to_duckdb_typed(tree: exp.Query, schemas: Schemas) -> str:
 
 
 def _duckdb(tree: exp.Query, schemas: Schemas, source: Callable[[exp.Table], exp.Expr]) -> str:
-    pinned = _typed(tree, schemas)
+    pinned = typed(tree, schemas)
     for table in list(allowed.tables(pinned)):
         table.replace(source(table))
     for unnest in list(pinned.find_all(exp.Unnest)):
@@ -80,6 +80,7 @@ def _duckdb(tree: exp.Query, schemas: Schemas, source: Callable[[exp.Table], exp
     for node in list(pinned.find_all(exp.Div)):
         if _is_integer(node.left) and _is_integer(node.right):
             node.replace(exp.IntDiv(this=node.left.copy(), expression=node.right.copy()))
+    sizes.bound(pinned)
     return pinned.sql("duckdb", identify=True, comments=False)
 
 
@@ -92,7 +93,7 @@ def nested(schemas: Schemas) -> dict[str, object]:
     return dict(databases)
 
 
-def _typed(tree: exp.Query, schemas: Schemas) -> exp.Query:
+def typed(tree: exp.Query, schemas: Schemas) -> exp.Query:
     """A copy of the tree in which every node knows its type, from the columns of the tables upwards."""
     return annotate_types(tree.copy(), schema=nested(schemas), dialect="athena")
 

@@ -25,6 +25,7 @@ from flight_server.model import (
     Value,
 )
 from flight_server.plan import allowed, bind, dialect, fitting, policies, pushdown, scan
+from flight_server.plan.barrier import Barrier
 from flight_server.plan.dialect import Schemas
 from flight_server.plan.kept import BYTES_MAX, Kept, tree_bytes
 from flight_server.plan.qualify import qualified, sql_schema
@@ -141,7 +142,14 @@ class Planner:
         schemas = _schemas(pinned)
         read = _columns_read(tree)
         asked_sql = dialect.canonical(tree)
-        applied = policies.put_around_scans(tree, held, schemas, caller)
+        barrier = Barrier(tree, schemas) if hides else None
+        applied, places = policies.put_around_scans(tree, held, schemas, caller)
+        # Before the query's own terms are repeated within a policy's subquery.
+        told = self._told(tree, scans, pinned, held, read) if hides else estimate
+        if barrier is not None and barrier.needed:
+            for place, guard in places:
+                if guard.row_filters:
+                    barrier.put(place, guard.masked)
         bound_sql = dialect.canonical(tree)
         if engine != "athena":
             sql = dialect.to_duckdb(tree, pins, schemas)
@@ -158,7 +166,7 @@ class Planner:
             pins=tuple(pins[name] for name in sorted(pins)),
             fingerprint=_fingerprint(dataset, bound_sql, pins, scans),
             estimate=estimate,
-            told=self._told(tree, scans, pinned, held, read) if hides else estimate,
+            told=told,
             bounds=bounds,
             policies=applied,
         )

@@ -146,20 +146,23 @@ def _text(tree: exp.Expr) -> str:
 
 def put_around_scans(
     tree: exp.Query, held: Mapping[str, TablePolicies], columns: Mapping[str, Columns], caller: Caller
-) -> tuple[AppliedPolicy, ...]:
-    """Replace every scan in `tree` (qualified; changed in place) that policies hold for, and say which did.
+) -> tuple[tuple[AppliedPolicy, ...], list[tuple[exp.Subquery, TablePolicies]]]:
+    """Replace every scan in `tree` (qualified; changed in place) that policies hold for, and say which did and where.
 
     `columns`: of each table at its pin. Raises ServerError where a policy does not fit them.
     """
     applied: dict[str, AppliedPolicy] = {}
+    places: list[tuple[exp.Subquery, TablePolicies]] = []
     for scan in list(allowed.tables(tree)):
         table = allowed.table_name(scan)
         if table not in held:
             continue
-        scan.replace(_guarded(scan, held[table], columns[table], caller))
+        place = _guarded(scan, held[table], columns[table], caller)
+        scan.replace(place)
+        places.append((place, held[table]))
         for policy in held[table].all:
             applied.setdefault(policy.name, _applied(policy, columns[table], caller))
-    return tuple(applied.values())
+    return tuple(applied.values()), places
 
 
 def _guarded(scan: exp.Table, policies: TablePolicies, columns: Columns, caller: Caller) -> exp.Subquery:

@@ -40,7 +40,7 @@ def row_filter(table: exp.Table, schema: Schema, masked: frozenset[str] = frozen
         return ice.AlwaysTrue()
     schema = Schema(*(field for field in schema.fields if field.name.lower() not in masked))
     found: ice.BooleanExpression = ice.AlwaysTrue()
-    for term in _terms(select, table):
+    for term in terms(select, table):
         converted = _convert(term, table.alias_or_name, schema)
         if converted is not None:
             found = ice.And(found, converted)
@@ -60,7 +60,8 @@ def columns(table: exp.Table) -> set[str]:
     return {c.name for c in select.find_all(exp.Column) if c.table == name} if select else set()
 
 
-def _terms(select: exp.Select, table: exp.Table) -> Iterator[exp.Expr]:
+def terms(select: exp.Select, table: exp.Table | exp.Subquery) -> Iterator[exp.Expr]:
+    """The AND-terms of a SELECT that can be used for a scan in its FROM, where they hold for no null."""
     # All that is converted is null-rejecting, so WHERE holds for the optional side of an outer join as well.
     where = select.args.get("where")
     if where:

@@ -16,6 +16,8 @@ import ipaddress
 import os
 import resource
 import socket
+import struct
+import sys
 import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -26,6 +28,8 @@ Peer = tuple[str, int]
 _FOLDERS = ("/proc/self/fd", "/dev/fd")
 # One that is lost on the way must not end a connection.
 _QUESTIONS = 3
+# Where tcpi_bytes_received is in Linux's struct tcp_info, since 4.1 (linux/tcp.h).
+_RECEIVED = 128
 
 
 def peer(text: str) -> Peer | None:
@@ -64,6 +68,16 @@ def notice_the_gone(ports: Collection[int], after_s: float) -> None:
 def close(port: int, peers: Collection[Peer]) -> int:
     """End the connections of these peers to `port`, and say how many there were."""
     return sum(_end(connection) for found, connection in _connections(port) if found in peers) if peers else 0
+
+
+def received(port: int) -> dict[Peer, int]:
+    """Bytes that each connection to `port` has delivered so far. Empty where the system does not tell."""
+    if sys.platform != "linux":
+        return {}
+    return {
+        found: struct.unpack_from("=Q", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), _RECEIVED)[0]
+        for found, connection in _connections(port)
+    }
 
 
 def trim(port: int, most: int, keep: Collection[Peer | None]) -> int:

@@ -26,6 +26,7 @@ from flight_server.service.calls import Calls
 from flight_server.service.descriptors import Tickets
 from flight_server.service.flight_sql import messages
 from flight_server.service.flight_sql import service as flight_sql
+from flight_server.service.intake import Intake
 from flight_server.service.middleware import CallFactory, HandshakeHandler, call_of
 from flight_server.service.outcome import Outcome
 from flight_server.service.plans import Plans
@@ -54,6 +55,7 @@ def _rpc(
                 call.identified(self.authentication.certificate(context.peer_identity().decode(errors="replace")))
                 self.calls.named(call)
             call.peer = context.peer()
+            self.intake.heard(call.peer)
             self.calls.enter(call, stream=any(isinstance(each, flight.Ticket) and self._runs(each) for each in args))
             with traces.current(call.span):
                 result = method(self, context, *args, **kwargs)
@@ -106,6 +108,7 @@ class FlightService(flight.FlightServerBase):
         )
         self.calls.port = self.port
         self._watch = Watch(self.calls, config.limits, self.port)
+        self.intake = Intake(config.limits.received_bytes_max, self.port)
         self._backlog = Backlog(lambda: self.calls.known)
         self.calls.waiting = lambda: self._backlog.waiting
 
@@ -119,6 +122,7 @@ class FlightService(flight.FlightServerBase):
         super().shutdown()
         self._watch.close()
         self._backlog.close()
+        self.intake.close()
         self.spending.close()
 
     @_rpc

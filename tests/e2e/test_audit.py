@@ -76,6 +76,8 @@ def test_every_call_has_one_line_that_says_who_what_and_how_much(policed: Lake, 
             code_of(wrong.listed)
             client.authenticate_basic_token("erin", PASSWORD)
             alice.action("whoami", {})
+            # Its client has the one result before the call is at its end.
+            lines(file, 8)
             code_of(lambda: alice.action("who\nami", {}))
         found = lines(file, 9)
     said = [(line["caller"], line["method"], line["dataset"], line["code"]) for line in found]

@@ -101,7 +101,9 @@ def test_without_transactions_a_connection_that_wants_them_reads_on(sql_server: 
 
 def test_wide_rows_come_in_messages_that_the_driver_takes(cursor: Any) -> None:
     # It refuses more than 16 MiB in one; all rows together are 30 MB, and fewer than are sent in one batch.
-    cursor.execute("SELECT rpad('', 100000, 'x') AS wide FROM daily_prices('IBM', DATE '2000-03-01') LIMIT 300")
+    cursor.execute(
+        "SELECT concat(rpad('', 32767, 'x'), rpad('', 32767, 'x'), rpad('', 32767, 'x')) AS wide FROM daily_prices('IBM', DATE '2000-03-01') LIMIT 300"
+    )
     batches = list(cursor.fetch_record_batch())
     assert sum(batch.num_rows for batch in batches) == 300
     assert max(batch.nbytes for batch in batches) < 16 << 20

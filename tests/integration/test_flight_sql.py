@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
@@ -122,6 +124,77 @@ def test_parameters_beyond_the_longest_request_are_refused(sql_client: flight.Fl
     writer.write_table(long)
     with pytest.raises(pa.ArrowInvalid, match=r"\[bad-request\] the parameters have more than 65,536 bytes"):
         writer.close()
+
+
+def lists(first: int, last: int) -> pa.RecordBatch:
+    """A list of four numbers whose offsets say something else, which pyarrow sends as it is."""
+    offsets = bytearray(struct.pack("<ii", 0, 4))
+    numbers = pa.array([1, 1, 1, 1], pa.int64())
+    made = pa.Array.from_buffers(pa.list_(pa.int64()), 1, [None, pa.py_buffer(offsets)], children=[numbers])
+    batch = pa.RecordBatch.from_arrays([made], ["1"])
+    offsets[:] = struct.pack("<ii", first, last)
+    return batch
+
+
+def chosen(index: int) -> pa.RecordBatch:
+    """A word out of two by an index beyond them."""
+    numbers = bytearray(struct.pack("<i", 0))
+    indices = pa.Array.from_buffers(pa.int32(), 1, [None, pa.py_buffer(numbers)])
+    batch = pa.RecordBatch.from_arrays([pa.DictionaryArray.from_arrays(indices, pa.array(["a", "b"]))], ["1"])
+    numbers[:] = struct.pack("<i", index)
+    return batch
+
+
+@pytest.mark.parametrize(
+    "batch", [lists(-20, 4), lists(-20_000_000, -19_999_990), lists(0, 60), chosen(5000), chosen(-5000)]
+)
+def test_parameters_that_point_outside_of_themselves_read_nothing_of_the_server(
+    sql_client: flight.FlightClient, batch: pa.RecordBatch
+) -> None:
+    writer, _ = put(sql_client, batch.schema)
+    writer.write_batch(batch)
+    with pytest.raises(pa.ArrowInvalid, match=r"\[bad-request\] the parameters are no valid record batch"):
+        writer.close()
+    assert len(rows(sql_client, descriptor("CommandStatementQuery", query=f"SELECT * FROM {AAPL}")))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pa.array([2**31 - 1], pa.date32()),
+        pa.array([2**63 - 1], pa.timestamp("us")),
+        pa.array([2**63 - 1], pa.timestamp("s")),
+        pa.array([b"\x00"], pa.binary_view()),
+    ],
+)
+def test_parameters_that_no_parameter_takes_are_the_clients_fault(
+    sql_client: flight.FlightClient, value: pa.Array
+) -> None:
+    batch = pa.record_batch([value], ["1"])
+    writer, _ = put(sql_client, batch.schema)
+    writer.write_batch(batch)
+    with pytest.raises(pa.ArrowInvalid, match=r"\[bad-parameter\]"):
+        writer.close()
+
+
+def test_parameters_that_are_no_batch_are_the_clients_fault(
+    sql_server: Counted, sql_client: flight.FlightClient
+) -> None:
+    handle = prepare(sql_client, f"SELECT trade_date FROM {AAPL} WHERE close > ?").prepared_statement_handle
+    command = messages.pack("CommandPreparedStatementQuery", prepared_statement_handle=handle)
+    schema = next(pa.ipc.MessageReader.open_stream(pa.schema([("1", pa.float64())]).serialize())).metadata.to_pybytes()
+    # FlightData of Arrow's Flight.proto: 1 is the descriptor (its type 1, its command 2), 2 the header of a message.
+    sent = [_field(1, b"\x08\x02" + _field(2, command)) + _field(2, schema), _field(2, b"no message at all")]
+    with grpc.insecure_channel(f"localhost:{sql_server.server.port}") as channel:
+        method = channel.stream_stream("/arrow.flight.protocol.FlightService/DoPut", bytes, bytes)
+        with pytest.raises(grpc.RpcError, match=r"\[bad-request\] the parameters are no valid record batch"):
+            list(method(iter(sent), timeout=20))
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A length-delimited field of protobuf."""
+    size = bytes([len(value) & 127 | 128, len(value) >> 7]) if len(value) > 127 else bytes([len(value)])
+    return bytes([number << 3 | 2]) + size + value
 
 
 def test_parameters_that_never_come_end_with_their_connection(serve: Serve) -> None:

@@ -8,6 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import grpc
 import pyarrow.flight as flight
@@ -181,3 +182,25 @@ def test_flight_and_health_serve_side_by_side(demo_server: Server) -> None:
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert wrong == []
+
+
+def silent(port: int, count: int, said: bytes = b"") -> list[socket.socket]:
+    """Connections on which nothing comes, or the beginning of a request."""
+    found = [socket.create_connection(("localhost", port)) for _ in range(count)]
+    for each in found:
+        each.sendall(said)
+    return found
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /livez HTTP/1.1\r\nHost: x\r\n"])
+def test_connections_that_say_nothing_keep_no_probe_out(demo_server: Server, said: bytes) -> None:
+    with ExitStack() as stack:
+        for each in silent(demo_server.http.port, 300, said):
+            stack.enter_context(each)
+        assert readyz(demo_server)[0] == 200
+
+
+def test_the_health_service_reads_no_long_request(demo_server: Server) -> None:
+    with pytest.raises(grpc.RpcError) as raised:
+        check(health_port(demo_server), "x" * 10_000)
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

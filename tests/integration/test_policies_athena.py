@@ -36,6 +36,10 @@ def policed_lab(labs: Labs) -> Lab:
         {
             "rows": dataset(COLUMNS, ROWS_SQL),
             "halves": dataset({"half": "int64"}, "SELECT p.id / 2 AS half FROM lake.prices AS p WHERE p.id < 8"),
+            "sixths": dataset(
+                {"id": "int64"},
+                "SELECT s.id FROM (SELECT p.id, p.id / 6 AS k FROM lake.prices AS p WHERE p.id < 8) AS s WHERE s.k = 1",
+            ),
             "versions": dataset(
                 {"id": "int64"}, "WITH prices AS (SELECT p.id FROM lake.prices AS p) SELECT id FROM prices"
             ),
@@ -74,6 +78,15 @@ def test_arithmetic_is_the_same_under_a_policy(policed_lab: Lab, engine: str) ->
     for who in (BOTH, RISK):
         table = policed_lab.collect(plan(policed_lab, who, engine, "halves"))
         assert sorted(table.column("half").to_pylist()) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("engine", ["athena", "duckdb"])
+def test_a_term_that_can_fail_gives_the_same_behind_its_barrier(policed_lab: Lab, engine: str) -> None:
+    found = {who.name: plan(policed_lab, who, engine, "sixths") for who in (APPLE, BOTH, RISK)}
+    assert ["$admitted" in each.sql for each in found.values()] == [True, True, False]
+    rows = {name: sorted(policed_lab.collect(each).column("id").to_pylist()) for name, each in found.items()}
+    assert rows["both"] == rows["r"] == [6, 7]
+    assert len(rows["a"]) == 1
 
 
 def test_a_stored_result_is_only_for_callers_with_the_same_policy_values(policed_lab: Lab, aws: LocalAws) -> None:

@@ -22,6 +22,7 @@ from flight_server.service.auth.identities import Identities
 from flight_server.service.auth.passwords import Passwords
 from flight_server.service.auth.tokens import Sessions, digest, new_token
 from tests.fix_identity import HASHER, PASSWORD
+from tests.waiting import until
 
 SECRET = b"s" * 32
 TOKEN = "af_" + "t" * 43
@@ -208,9 +209,10 @@ def test_passwords_are_checked_no_more_than_so_many_at_once(monkeypatch: pytest.
             return True
 
     monkeypatch.setattr(passwords_module, "PasswordHasher", Slow)
-    found = Identities(users={"erin": identities.Holder(ANONYMOUS, HASH)})
+    names = [f"erin{number}" for number in range(12)]
+    found = Identities(users={name: identities.Holder(ANONYMOUS, HASH) for name in names})
     passwords = Passwords(2, 1000)
-    threads = [threading.Thread(target=passwords.check, args=(found, "erin", "x")) for _ in range(12)]
+    threads = [threading.Thread(target=passwords.check, args=(found, name, "x")) for name in names]
     for each in threads:
         each.start()
     for each in threads:
@@ -218,9 +220,47 @@ def test_passwords_are_checked_no_more_than_so_many_at_once(monkeypatch: pytest.
     assert most[0] == 2
     monkeypatch.setattr(passwords_module, "_WAIT_S", 0.0)
     taken = Passwords(1, 1000)
-    taken._turns.acquire()
+    taken._turns.take("somebody else")
     with pytest.raises(Unavailable, match="busy"):
-        taken.check(found, "erin", "x")
+        taken.check(found, "erin0", "x")
+
+
+def test_guesses_at_once_are_no_more_than_guesses_one_after_the_other(files: dict[str, Path]) -> None:
+    checked = build({**files, "password_failures_max": 3})
+    said: list[str] = []
+    threads = [
+        threading.Thread(target=lambda guess: said.append(code(checked, basic("erin", guess))), args=(f"guess {n}",))
+        for n in range(20)
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert sorted(said) == ["bad-credential"] * 3 + ["busy"] * 17
+
+
+def test_those_who_wait_for_a_check_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords_module, "_QUEUE_MAX", 2)
+    monkeypatch.setattr(passwords_module, "_WAIT_S", 20.0)
+    passwords, found = Passwords(1, 1000), Identities()
+    done = passwords._turns.take("somebody else")
+    refused: list[str] = []
+
+    def wait(name: str) -> None:
+        with pytest.raises(Unauthenticated):
+            passwords.check(found, name, "x")
+        refused.append(name)
+
+    threads = [threading.Thread(target=wait, args=(name,)) for name in ("one", "two")]
+    for each in threads:
+        each.start()
+    until(lambda: passwords._turns.queued == 2)
+    with pytest.raises(Unavailable, match="busy"):
+        passwords.check(found, "three", "x")
+    done()
+    for each in threads:
+        each.join()
+    assert sorted(refused) == ["one", "two"]
 
 
 def test_an_endless_password_is_refused_without_a_check(files: dict[str, Path]) -> None:

@@ -48,6 +48,24 @@ def test_nothing_outside_the_warehouse_can_be_reached_or_set(engine: DuckDBEngin
         rows(engine, sql.replace("{warehouse}", str(tmp_path)))
 
 
+@pytest.mark.parametrize("name", ["part", "gone"])
+def test_no_message_names_a_folder_of_the_server(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "part.parquet").write_bytes(b"no parquet")
+    with (
+        closing(DuckDBEngine(DuckDB(memory="64MB"), (str(tmp_path),))) as engine,
+        pytest.raises(EngineFailed, match=f"[\"']data/{name}.parquet") as raised,
+    ):
+        rows(engine, f"SELECT * FROM read_parquet('{tmp_path}/data/{name}.parquet')")
+    assert str(tmp_path) not in str(raised.value)
+
+
+def test_a_name_that_is_no_table_is_no_variable_of_the_server(tmp_path: Path) -> None:
+    settings = DuckDB(memory="64MB", threads=1)
+    with closing(DuckDBEngine(settings, (str(tmp_path),))) as engine:
+        assert rows(engine, "SELECT current_setting('python_enable_replacements')") == [(False,)]
+
+
 def test_a_query_that_does_not_fit_into_memory_spills_outside_the_working_directory(tmp_path: Path) -> None:
     settings = DuckDB(memory="64MB", threads=1)
     before = set(Path.cwd().iterdir())

@@ -10,6 +10,7 @@ from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 from flight_server.errors import Unavailable
+from flight_server.service.admission import Places
 from flight_server.service.auth.identities import Holder, Identities
 from flight_server.service.auth.tokens import refused
 
@@ -18,15 +19,20 @@ _PASSWORD_MAX = 1024
 _WINDOW_S = 60.0
 # Names whose failures are remembered; a name takes some hundred bytes, and whoever tries more names tries each rarely.
 _NAMES_MAX = 10_000
-# How long a check waits for its turn before `busy`.
+# How long a check waits for its turn before `busy`, and how many wait: each holds a thread, for nobody knows whom.
 _WAIT_S = 5.0
+_QUEUE_MAX = 32
 
 
 class Passwords:
-    """Checks passwords: at most `checks_max` at once, at most `failures_max` wrong ones for a name in a minute."""
+    """Checks passwords: at most `checks_max` at once, at most `failures_max` wrong ones for a name in a minute.
+
+    Names take turns, and one name is checked once at a time: many guesses at once would all be made before the first
+    of them has failed.
+    """
 
     def __init__(self, checks_max: int, failures_max: int) -> None:
-        self._turns = threading.BoundedSemaphore(checks_max)
+        self._turns = Places("password checks", checks_max, 1, _QUEUE_MAX, _WAIT_S)
         self._failures_max = failures_max
         self._lock = threading.Lock()
         self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
@@ -37,21 +43,17 @@ class Passwords:
         if len(password) > _PASSWORD_MAX or len(name) > _PASSWORD_MAX:
             raise refused("name or password too long")
         self._check_rate(name)
-        holder = identities.users.get(name)
-        if not self._matches(holder.hash if holder else self._decoy(identities), password) or holder is None:
-            self._failed(name)
-            raise refused("wrong user or password")
-        return holder
-
-    def _matches(self, hash_: str, password: str) -> bool:
-        if not self._turns.acquire(timeout=_WAIT_S):
-            raise Unavailable("busy", "too many passwords are being checked; try again in a few seconds")
+        done = self._turns.take(name)
         try:
-            return PasswordHasher().verify(hash_, password)
-        except (Argon2Error, InvalidHashError):
-            return False
+            # Again: others with this name have been checked meanwhile.
+            self._check_rate(name)
+            holder = identities.users.get(name)
+            if not _matches(holder.hash if holder else self._decoy(identities), password) or holder is None:
+                self._failed(name)
+                raise refused("wrong user or password")
         finally:
-            self._turns.release()
+            done()
+        return holder
 
     def _decoy(self, identities: Identities) -> str:
         """A hash that costs as much to check as a user's: the time of an answer must not tell which names exist."""
@@ -75,3 +77,10 @@ class Passwords:
             self._failures[name] = (since, count + 1) if now - since < _WINDOW_S else (now, 1)
             while len(self._failures) > _NAMES_MAX:
                 self._failures.popitem(last=False)
+
+
+def _matches(hash_: str, password: str) -> bool:
+    try:
+        return PasswordHasher().verify(hash_, password)
+    except (Argon2Error, InvalidHashError):
+        return False

@@ -79,7 +79,8 @@ def _value(number: int, column: pa.ChunkedArray) -> object:
         kind = kind.value_type
     try:
         found = column.cast(kind)[0].as_py()
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        # Arrow has days and moments that Python has not, and kinds that it does not cast.
         raise InvalidRequest("bad-parameter", f"parameter {number} (?): {str(error)[:200]}") from None
     try:
         return _json(found)

@@ -6,7 +6,7 @@ command itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -110,13 +110,11 @@ class FlightSql:
     def _read(self, reader: flight.MetadataRecordBatchReader) -> pa.Table:
         """The parameters that a client puts, no more of them than the longest request. Raises InvalidRequest."""
         batches, size = [], 0
-        for chunk in reader:
-            # Of one without rows nothing is held.
-            if chunk.data is not None and chunk.data.num_rows:
-                size += chunk.data.nbytes
-                if size > self._body_max:
-                    raise InvalidRequest("bad-request", f"the parameters have more than {self._body_max:,} bytes")
-                batches.append(chunk.data)
+        for batch in _batches(reader):
+            size += batch.nbytes
+            if size > self._body_max:
+                raise InvalidRequest("bad-request", f"the parameters have more than {self._body_max:,} bytes")
+            batches.append(batch)
         return pa.Table.from_batches(batches, reader.schema)
 
     def act(self, action: str, body: bytes, caller: Caller, cancel: Cancel, asked: Asked) -> list[bytes]:
@@ -164,6 +162,25 @@ class FlightSql:
         if name != wanted:
             raise InvalidRequest("bad-request", f"the body of {action} is a {name}")
         return message
+
+
+def _batches(reader: flight.MetadataRecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """The batches that a client puts, but those without rows. Raises InvalidRequest (bad-request) for what is none.
+
+    Arrow takes offsets and indices as they come over the wire: one below zero reads this process's memory, which the
+    handle would then hand out, and one far off ends the process.
+    """
+    try:
+        for chunk in reader:
+            if chunk.data is not None and chunk.data.num_rows:
+                chunk.data.validate(full=True)
+                yield chunk.data
+    except flight.FlightError:
+        # The client has gone.
+        raise
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise InvalidRequest("bad-request", f"the parameters are no valid record batch: {reason}") from None
 
 
 def _unsupported(name: str) -> Unsupported:
