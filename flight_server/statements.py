@@ -60,8 +60,7 @@ class Statements:
 
     def ad_hoc(self, caller: Caller) -> bool:
         """Whether the caller may name tables of the catalog."""
-        roles = set(self._settings.ad_hoc_roles)
-        return bool(roles) and bool({"*"} & (roles | caller.roles) or roles & caller.roles)
+        return _is_one_of(caller, self._settings.ad_hoc_roles)
 
     def tables(self, caller: Caller) -> list[str]:
         """The tables of the catalog that the caller may name, as database.table, sorted."""
@@ -119,6 +118,8 @@ class Statements:
             statement = parse(text)
             arguments_of = [argument for call in statement.calls for argument in call.arguments]
             self._parsed.put(text, statement, len(text) + sum(map(tree_bytes, [statement.tree, *arguments_of])))
+        if not statement.whole and not _is_one_of(caller, self._settings.roles):
+            raise InvalidRequest("sql-refused", "SQL of your own is not open to you here; ask for a dataset")
         if statement.tables and not self.ad_hoc(caller):
             raise _no_tables(statement.tables[0])
         return statement, [_called(call, registry, caller) for call in statement.calls]
@@ -140,6 +141,10 @@ class Statements:
             return self._planner.columns(table, as_of)
         except ServerError:
             raise InvalidRequest("sql-refused", f"there is no table {table[:80]!r}") from None
+
+
+def _is_one_of(caller: Caller, roles: Sequence[str]) -> bool:
+    return bool(roles) and bool({"*"} & (set(roles) | caller.roles) or set(roles) & caller.roles)
 
 
 def _digests(datasets: Sequence[Dataset]) -> tuple[str, ...]:

@@ -347,8 +347,12 @@ class Budget(_Section):
 
 
 class Sql(_Section):
-    """SQL of a client's own: SELECTs over datasets, for everybody, and over tables, for some."""
+    """SQL of a client's own: SELECTs over datasets, and over tables, for some."""
 
+    roles: tuple[str, ...] = Field(
+        ("*",),
+        description='Roles that may write SELECTs of their own; "*" = everybody. Calls of one dataset are for all.',
+    )
     ad_hoc_roles: tuple[str, ...] = Field(
         (), description='Roles that may name tables of the catalog in SQL; "*" = everybody. None by default.'
     )

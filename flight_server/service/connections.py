@@ -28,8 +28,8 @@ Peer = tuple[str, int]
 _FOLDERS = ("/proc/self/fd", "/dev/fd")
 # One that is lost on the way must not end a connection.
 _QUESTIONS = 3
-# Where tcpi_bytes_received is in Linux's struct tcp_info, since 4.1 (linux/tcp.h).
-_RECEIVED = 128
+# Where tcpi_bytes_acked and, after it, tcpi_bytes_received are in Linux's struct tcp_info, since 4.1 (linux/tcp.h).
+_TRAFFIC = struct.Struct("=120xQQ")
 
 
 def peer(text: str) -> Peer | None:
@@ -70,12 +70,12 @@ def close(port: int, peers: Collection[Peer]) -> int:
     return sum(_end(connection) for found, connection in _connections(port) if found in peers) if peers else 0
 
 
-def received(port: int) -> dict[Peer, int]:
-    """Bytes that each connection to `port` has delivered so far. Empty where the system does not tell."""
+def traffic(port: int) -> dict[Peer, tuple[int, int]]:
+    """Bytes that each connection to `port` has taken and delivered so far. Empty where the system does not tell."""
     if sys.platform != "linux":
         return {}
     return {
-        found: struct.unpack_from("=Q", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), _RECEIVED)[0]
+        found: _TRAFFIC.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TRAFFIC.size))
         for found, connection in _connections(port)
     }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from contextlib import closing, suppress
 
 import pyarrow as pa
@@ -73,11 +75,29 @@ def test_a_connection_is_cut_for_what_it_delivers_without_a_call() -> None:
                 each.close()
 
 
+def test_what_a_connection_takes_lets_it_deliver_more() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with closing(Intake(1 << 20, port)), socket.create_connection(("127.0.0.1", port)) as client:
+            mine = listener.accept()[0]
+            with mine:
+                # As a long stream does, whose reader tells again and again what it has read.
+                sender = threading.Thread(target=mine.sendall, args=(bytes(100 << 20),))
+                sender.start()
+                assert len(_read(client, 100 << 20)) == 100 << 20
+                sender.join()
+                client.sendall(bytes(1_500_000))
+                assert len(_read(mine, 1_500_000)) == 1_500_000
+                # Longer than the pause between two looks.
+                time.sleep(0.5)
+                assert not _ended(client)
+
+
 def _read(connection: socket.socket, size: int) -> bytes:
-    found = b""
+    found = bytearray()
     while len(found) < size:
-        found += connection.recv(size - len(found))
-    return found
+        found += connection.recv(min(1 << 20, size - len(found)))
+    return bytes(found)
 
 
 def _ended(connection: socket.socket) -> bool:

@@ -17,6 +17,7 @@ import pytest
 from flight_server import server as servers
 from flight_server.service.flight_sql import messages
 from tests.fakes.aws import LocalAws
+from tests.fix_identity import STATIC, Client, Lake, code_of
 from tests.fix_jdbc import Jdbc, url_of
 from tests.fix_served import IDS, Labs
 from tests.fix_server import Serve, dataset, folder_of
@@ -266,3 +267,22 @@ def test_on_athena_no_query_is_started(there: Target, aws: LocalAws) -> None:
     assert after["calls"].get("StartQueryExecution") == before["calls"].get("StartQueryExecution")
     answer(there)
     assert aws.athena.state()["started"] == before["started"] + 2
+
+
+def test_sql_of_ones_own_is_for_the_roles_that_have_it_and_a_call_is_for_all(lake_copy: Lake) -> None:
+    own = "SELECT count(*) AS n FROM nav()"
+    with (
+        lake_copy.serve(sql={"roles": ("risk",), "ad_hoc_roles": ("pm", "risk")}) as server,
+        flight.connect(f"grpc://localhost:{server.port}") as client,
+    ):
+        alice, carol = (Client(client, STATIC[name]) for name in ("alice", "carol"))
+        refused = [
+            lambda: alice.sql(own),
+            lambda: alice.prepare(own),
+            lambda: alice.rows(json.dumps({"sql": own})),
+            lambda: alice.action("explain", {"sql": own}),
+            lambda: alice.sql("SELECT n.port_id FROM p.nav AS n"),
+        ]
+        assert [code_of(each) for each in refused] == ["sql-refused"] * len(refused)
+        assert {row["port_id"] for row in alice.sql("SELECT * FROM nav()")} == {1, 2}
+        assert carol.sql(own) == [{"n": 8}]
