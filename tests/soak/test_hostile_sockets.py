@@ -126,6 +126,8 @@ def test_a_flood_that_takes_all_files_of_the_process_is_over_soon(
     with served(demo_config, tmp_path) as server:
         process = psutil.Process(server.child.pid)
         ask(server)
+        # What answers probes is loaded with the first one, for which a process needs files.
+        probe(server)
         rest = process.num_fds()
         # What a shell may start with, where the hard limit is as low.
         resource.prlimit(server.child.pid, resource.RLIMIT_NOFILE, (FEW_FILES, FEW_FILES))
