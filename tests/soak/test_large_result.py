@@ -22,8 +22,8 @@ ROWS, PARTS = 20_000_000, 8
 MEMORY_MAX = 400 << 20
 
 
-# Slower than the server, by minutes at most: batches have some thousand rows where two readers share the budget.
-PAUSE_S = 0.01
+# Two minutes of pauses, where the server needs some twenty seconds.
+PAUSE_S_PER_MILLION = 6.0
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_slow_reader_and_a_fast_one_stay_within_the_same_bounds(
 ) -> None:
     large.store(aws, lab, ROWS, PARTS)
     with taken(server) as took, ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(read_and_check, server.address, pause_s=PAUSE_S)
+        waiting = pool.submit(read_and_check, server.address, pause_s_per_million=PAUSE_S_PER_MILLION)
         fast = read_and_check(server.address)
         slow = waiting.result()
     print(f"\nslow: {slow}\nfast: {fast}; {took}")
