@@ -4,27 +4,24 @@ Every limit has its reason in its description; the description is its documentat
 with it). Nothing else in the package reads the environment, but provenance.py, which tells where a setting was found.
 """
 
+from flight_server.config.bounds import Budget, Cost, Limits, Submitted
+from flight_server.config.section import without_secrets
 from flight_server.config.sections import (
     Athena,
     Audit,
     Auth,
     Aws,
-    Budget,
     Catalog,
-    Cost,
     Datasets,
     DuckDB,
-    Limits,
     Lock,
     Log,
     Results,
     Server,
     Sql,
-    Submitted,
     System,
     Telemetry,
     Tls,
-    without_secrets,
 )
 from flight_server.config.sources import (
     DEFAULT_FILE,

@@ -1,16 +1,15 @@
-"""Every setting with its bounds, its default and its reason, section by section."""
+"""Every setting but those of bounds.py with its bounds, its default and its reason, section by section."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
-# To the last @ and not to the first /, ? or space: a password may have any of them, and hiding too much harms nobody.
-_USER = re.compile(r"(?<=://).*@", re.DOTALL)
+from flight_server.config.section import Section
+
 # What DuckDB reads as a size.
 _SIZE = re.compile(r"\d+(\.\d+)?\s*[KMGT]i?B", re.IGNORECASE)
 
@@ -24,26 +23,7 @@ def _size(text: str) -> str:
 Size = Annotated[str, AfterValidator(_size)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        for name, value in super().__repr_args__():
-            yield name, without_secrets(value)
-
-
-def without_secrets(value: Any) -> Any:
-    """A setting as it may be shown: its addresses without user and password, and without the query with its keys."""
-    if isinstance(value, str):
-        shown = _USER.sub("***@", value)
-        return shown.partition("?")[0] + "?***" if "://" in shown and "?" in shown else shown
-    if isinstance(value, Mapping):
-        return {key: without_secrets(each) for key, each in value.items()}
-    # Named tuples and the like are no settings.
-    return type(value)(map(without_secrets, value)) if type(value) in (list, tuple) else value
-
-
-class Server(_Section):
+class Server(Section):
     """Where the server listens."""
 
     host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback only with authentication.")
@@ -78,13 +58,13 @@ class Server(_Section):
     )
 
 
-class Datasets(_Section):
+class Datasets(Section):
     """What is served."""
 
     directory: Path = Field(Path("sql"), description="Folder of the dataset files.")
 
 
-class Auth(_Section):
+class Auth(Section):
     """Who may ask. With none of `tokens`, `passwords`, `jwt_keys` and `tls.client = "identity"` all are anonymous."""
 
     tokens: Path | None = Field(None, description="File of bearer tokens, hashed; `athena-flight auth token` adds one.")
@@ -119,7 +99,7 @@ class Auth(_Section):
     )
 
 
-class Tls(_Section):
+class Tls(Section):
     """Encryption of the Flight port; TLS 1.2 at least. Certificates are read at start only."""
 
     certificate: Path | None = Field(
@@ -133,7 +113,7 @@ class Tls(_Section):
     )
 
 
-class Audit(_Section):
+class Audit(Section):
     """One line for every call: who, what, how much, under which policies."""
 
     file: str | None = Field(None, description="File that lines are appended to, or `-` for standard output.")
@@ -142,7 +122,7 @@ class Audit(_Section):
     )
 
 
-class Catalog(_Section):
+class Catalog(Section):
     """Where the Iceberg tables are registered and stored."""
 
     kind: Literal["sql", "glue"] = Field("sql", description="SQLite catalog on this machine, or AWS Glue.")
@@ -150,7 +130,7 @@ class Catalog(_Section):
     warehouse: str = Field(".demo/warehouse", description="Folder or s3:// URI under which new tables are stored.")
 
 
-class Aws(_Section):
+class Aws(Section):
     """How AWS is reached. Credentials come from the usual AWS chain, never from here."""
 
     region: str | None = Field(None, description="AWS region; absent = the chain's.")
@@ -159,7 +139,7 @@ class Aws(_Section):
     s3_endpoint: str | None = Field(None, description="S3 endpoint, for a local or private one.")
 
 
-class DuckDB(_Section):
+class DuckDB(Section):
     """The embedded engine."""
 
     threads: int = Field(2, ge=1, description="Worker threads of all queries together; the cores of a small task.")
@@ -170,7 +150,7 @@ class DuckDB(_Section):
     )
 
 
-class Athena(_Section):
+class Athena(Section):
     """The Athena engine. What the work group enforces wins over what is said here."""
 
     work_group: str = Field("primary", description="Work group that runs the queries.")
@@ -199,7 +179,7 @@ class Athena(_Section):
     poll_max_s: float = Field(1.0, gt=0, description="Longest pause between two looks at a query.")
 
 
-class Results(_Section):
+class Results(Section):
     """Reading stored results."""
 
     read_bytes_max: int = Field(
@@ -213,7 +193,7 @@ class Results(_Section):
     )
 
 
-class Lock(_Section):
+class Lock(Section):
     """The lock that keeps two jobs off the same table."""
 
     age_s: float = Field(
@@ -221,132 +201,7 @@ class Lock(_Section):
     )
 
 
-class Limits(_Section):
-    """Bounds that hold for every request, whatever its dataset says."""
-
-    request_bytes_max: int = Field(
-        65_536, ge=1024, description="Longest ticket, descriptor, action body or row of parameters; 1,000 weights fit."
-    )
-    calls_max: int = Field(
-        16, ge=1, description="Calls at once, streams not among them: milliseconds of one core, or a catalog's answer."
-    )
-    calls_per_caller: int = Field(
-        8, ge=1, description="Those of one caller, so that half of them are there for the others."
-    )
-    streams_max: int = Field(
-        32,
-        ge=1,
-        description="Streams at once; each has two threads and two batches, and the engine only so many cores.",
-    )
-    streams_per_caller: int = Field(
-        12, ge=1, description="Those of one caller: three full clients of four readers; others find places left."
-    )
-    queue_max: int = Field(
-        64,
-        ge=0,
-        description="Calls, and as many streams, that wait for a place: those of about a second. Past it `busy`.",
-    )
-    queue_wait_s: float = Field(
-        1.0, ge=0, description="How long a call waits for a place before `busy`; clients come again by themselves."
-    )
-    backlog_max: int = Field(
-        64,
-        ge=1,
-        description="Calls whose threads wait for their first turn; past it new ones are `busy`, as each slows all.",
-    )
-    stream_idle_s: float = Field(
-        300.0,
-        gt=0,
-        description="How long a stream waits for its reader, holding a query: longer than a slow cell runs.",
-    )
-    stream_life_s: float = Field(
-        14_400.0, gt=0, description="Longest stream, however slowly it is read; a night's export takes less."
-    )
-    upload_s: float = Field(
-        30.0, gt=0, description="How long a client may take to send parameters; past it its connection is cut."
-    )
-    unread_max: int = Field(
-        32, ge=0, description="Ended streams that nobody reads; each holds a thread. Past it connections are cut."
-    )
-    received_bytes_max: int = Field(
-        16_777_216,
-        ge=1_048_576,
-        description="Bytes of a connection without a call, past which it is cut: gRPC takes requests of any length.",
-    )
-    connections_max: int = Field(
-        4096, ge=1, description="Open files from which connections without a call are cut: 60 MiB of them."
-    )
-    probes_max: int = Field(
-        64, ge=1, description="Connections that each of the probes' ports keeps then; a probe has one for milliseconds."
-    )
-    gone_s: float = Field(
-        60.0, ge=2, description="A client whose machine answers nothing for so long is gone; networks mend in less."
-    )
-    statements_per_min: float = Field(
-        600.0,
-        gt=0,
-        description="SQL statements of one caller that run: enough for people and dashboards, "
-        "not for a loop that ran away.",
-    )
-    statements_burst: int = Field(100, ge=1, description="Those at once: a few dashboards open with as many.")
-    timeout_s: float = Field(300.0, gt=0, description="Engine time of one query, unless its dataset says less.")
-    rows_max: int = Field(100_000_000, ge=1, description="Rows of one result, unless its dataset says less.")
-    bytes_max: int = Field(
-        20_000_000_000, ge=1, description="Arrow bytes of one result, unless its dataset says less: 200 for each row."
-    )
-    scan_bytes_max: int = Field(
-        1_000_000_000_000,
-        ge=1,
-        description="Bytes that one query may read, unless its dataset says less: $5 on Athena.",
-    )
-    batch_rows_max: int = Field(65_536, ge=1, description="Rows of one record batch; larger ones delay the first.")
-    disk_free_min: int = Field(
-        500_000_000,
-        ge=0,
-        description="Free bytes of the temporary disk below which the server is not ready.",
-    )
-    batch_bytes_max: int = Field(8 << 20, ge=65_536, description="Bytes of one batch; Go clients refuse 16 MiB.")
-
-
-class Submitted(_Section):
-    """Queries that run without anybody waiting for them, and their results."""
-
-    queries_max: int = Field(200, ge=1, description="Submitted queries kept at once; past it `busy`.")
-    queries_per_caller: int = Field(
-        100, ge=1, description="Those of one caller, so that half of them are there for the others."
-    )
-    running_max: int = Field(2, ge=1, description="Submitted queries that run at once; people who wait go before them.")
-    bytes_max: int = Field(
-        10_000_000_000,
-        ge=1 << 20,
-        description="Disk for results of the embedded engine; a quarter of a small task's disk.",
-    )
-    ttl_s: float = Field(3600.0, gt=0, description="How long a query that has ended is kept: as long as a ticket.")
-
-
-class Cost(_Section):
-    """What scanning costs, for estimates and bills."""
-
-    usd_per_tb: float = Field(5.0, ge=0, description="Athena's price of one TB (10^12 bytes) scanned.")
-    bytes_min: int = Field(10_000_000, ge=0, description="Athena bills at least this much for each query.")
-
-    def usd(self, scanned_bytes: int) -> float:
-        """Athena's price of one query that scans so much."""
-        return max(scanned_bytes, self.bytes_min) / 1e12 * self.usd_per_tb
-
-
-class Budget(_Section):
-    """What callers may spend in a day (UTC) at this server; without any of these there is no limit."""
-
-    usd_per_day: float | None = Field(None, ge=0, description="Dollars of each caller for whom nothing else is said.")
-    roles: dict[str, float] = Field({}, description="Dollars by role; the largest of a caller's roles holds.")
-    callers: dict[str, float] = Field({}, description="Dollars by the caller's name; holds before the roles.")
-    file: Path | None = Field(
-        None, description="SQLite file of what was spent, kept over a restart; unset = in memory."
-    )
-
-
-class Sql(_Section):
+class Sql(Section):
     """SQL of a client's own: SELECTs over datasets, and over tables, for some."""
 
     roles: tuple[str, ...] = Field(
@@ -361,7 +216,7 @@ class Sql(_Section):
     )
 
 
-class Telemetry(_Section):
+class Telemetry(Section):
     """Traces, sent to an OpenTelemetry collector; off without an endpoint. They need the extra `otlp`."""
 
     endpoint: str | None = Field(
@@ -378,7 +233,7 @@ class Telemetry(_Section):
     )
 
 
-class System(_Section):
+class System(Section):
     """The server's own datasets, `sys_calls` and the like, for operators."""
 
     roles: tuple[str, ...] = Field(
@@ -395,7 +250,7 @@ class System(_Section):
     memory: Size = Field("128MB", description="Memory of all queries over these tables, which are small.")
 
 
-class Log(_Section):
+class Log(Section):
     """What is written to standard error."""
 
     format: Literal["console", "json"] = Field("console", description="Lines for people or for machines.")

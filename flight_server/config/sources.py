@@ -17,23 +17,20 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from flight_server.config.bounds import Budget, Cost, Limits, Submitted
 from flight_server.config.sections import (
     Athena,
     Audit,
     Auth,
     Aws,
-    Budget,
     Catalog,
-    Cost,
     Datasets,
     DuckDB,
-    Limits,
     Lock,
     Log,
     Results,
     Server,
     Sql,
-    Submitted,
     System,
     Telemetry,
     Tls,
