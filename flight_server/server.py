@@ -201,14 +201,19 @@ def build(config: Config) -> Server:
         connections.notice_the_gone((service.port, *beside), config.limits.gone_s)
         # All stands: from here on `Server.stop` closes it.
         undo.pop_all()
+    _gauges(service, pipeline)
+    metrics.start_at_zero(found.datasets)
+    return Server(config, pipeline, service, http, health, engines, catalog, stop_traces)
+
+
+def _gauges(service: FlightService, pipeline: Pipeline) -> None:
+    """Metrics whose values are looked up when they are scraped."""
     metrics.CALLS_RUNNING.set_function(lambda: service.calls.count)
     metrics.CALLS_QUEUED.labels("call").set_function(lambda: service.calls.short.queued)
     metrics.CALLS_QUEUED.labels("stream").set_function(lambda: service.calls.streams.queued)
     metrics.CALLS_QUEUED.labels("backlog").set_function(service.calls.waiting)
     metrics.STREAMS_UNREAD.set_function(lambda: sum(call.unread for call in service.calls.present()))
     metrics.DATASETS.set_function(lambda: system.files(pipeline.registry))
-    metrics.start_at_zero(found.datasets)
-    return Server(config, pipeline, service, http, health, engines, catalog, stop_traces)
 
 
 def _tell_missing(catalog: Catalog, found: Registry) -> None:

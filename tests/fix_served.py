@@ -36,6 +36,19 @@ SELECT p.id, p.price FROM lake.prices AS p WHERE p.id >= :first ORDER BY p.id
 # The same rows in no order.
 LOOSE = IDS.replace('sorted = ["id"]', "sorted = []").replace(" ORDER BY p.id", "").replace("Ids", "Loose")
 
+# Some rows of the table for those who have tickers, and some of their prices.
+POLICIES = """\
+[[row_filter]]
+table = "lake.prices"
+where = "ticker IN (:caller.tickers)"
+except = ["risk"]
+[[mask]]
+table = "lake.prices"
+column = "price"
+as = "CASE WHEN id < 10 THEN price END"
+unless = ["risk"]
+"""
+
 
 def dataset(columns: Mapping[str, str], sql: str, order: tuple[str, ...] = (), more: str = "") -> str:
     """The text of a dataset file; `more` is TOML that follows the columns."""

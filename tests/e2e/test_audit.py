@@ -29,7 +29,7 @@ from flight_server.server import Server
 from flight_server.service.audit import Audit
 from flight_server.service.auth.tokens import digest
 from tests.fix_identity import HASHER, PASSWORD, STATIC, Client, Lake, code_of
-from tests.fix_served import Labs, dataset
+from tests.fix_served import POLICIES, Labs, dataset
 from tests.fix_server import connect
 from tests.lake import ROWS
 from tests.processes import server
@@ -273,17 +273,6 @@ def test_two_statements_have_two_hashes(policed: Lake, tmp_path: Path) -> None:
     assert len({first, second, wrong}) == 3
 
 
-SEEN = """\
-[[row_filter]]
-table = "lake.prices"
-where = "ticker IN (:caller.tickers)"
-except = ["risk"]
-[[mask]]
-table = "lake.prices"
-column = "price"
-as = "CASE WHEN id < 10 THEN price END"
-unless = ["risk"]
-"""
 AAPL = {
     "table": "lake.prices",
     "filters": ["prices.ticker IN ('AAPL')"],
@@ -334,7 +323,7 @@ def audited(labs: Labs, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
         audit={"file": str(tmp_path / "audit.log")},
         sql={"ad_hoc_roles": ("pm", "risk")},
     )
-    (found.datasets.directory / "policies.toml").write_text(SEEN)
+    (found.datasets.directory / "policies.toml").write_text(POLICIES)
     running = composition.build(found)
     try:
         with connect(running) as opened:

@@ -7,22 +7,11 @@ import pytest
 
 from flight_server.model import Caller, Plan, Request
 from tests.fakes.aws import LocalAws
-from tests.fix_served import Lab, Labs, dataset
+from tests.fix_served import POLICIES, Lab, Labs, dataset
 from tests.lake import ROWS
 
 ROWS_SQL = "SELECT p.id, p.ticker, p.price FROM lake.prices AS p WHERE p.id >= 0"
 COLUMNS = {"id": "int64", "ticker": "string", "price": "float64"}
-POLICIES = """\
-[[row_filter]]
-table = "lake.prices"
-where = "ticker IN (:caller.tickers)"
-except = ["risk"]
-[[mask]]
-table = "lake.prices"
-column = "price"
-as = "CASE WHEN id < 10 THEN price END"
-unless = ["risk"]
-"""
 APPLE = Caller("a", claims={"tickers": ("AAPL",)})
 SOFT = Caller("m", claims={"tickers": ("MSFT",)})
 BOTH = Caller("both", claims={"tickers": ("AAPL", "MSFT")})
