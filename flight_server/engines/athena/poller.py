@@ -36,7 +36,8 @@ class Poller:
     def __init__(self, api: Api, settings: Athena) -> None:
         self._api = api
         self._settings = settings
-        self._watches: dict[str, Watch] = {}
+        # One query may be watched twice: who asks again while it is being stopped is given it by its token.
+        self._watches: set[Watch] = set()
         self._changed = threading.Condition()
         self._closed = False
         self._throttled_s = 0.0
@@ -47,14 +48,13 @@ class Poller:
         """Begin to watch a query."""
         watch = Watch(query_id, self._settings.poll_min_s, time.monotonic() + self._settings.poll_min_s)
         with self._changed:
-            self._watches[query_id] = watch
+            self._watches.add(watch)
             self._changed.notify_all()
         return watch
 
     def unwatch(self, watch: Watch) -> None:
         with self._changed:
-            if self._watches.get(watch.id) is watch:
-                del self._watches[watch.id]
+            self._watches.discard(watch)
 
     def close(self) -> None:
         with self._changed:
@@ -65,7 +65,7 @@ class Poller:
     def _run(self) -> None:
         while due := self._wait_for_due():
             try:
-                statuses = self._api.statuses([watch.id for watch in due])
+                statuses = self._api.statuses(list(dict.fromkeys(watch.id for watch in due)))
             except Error as error:
                 self._broken(due, error)
                 continue
@@ -81,7 +81,7 @@ class Poller:
         with self._changed:
             while not self._closed:
                 now = time.monotonic()
-                waiting = sorted(self._watches.values(), key=lambda watch: watch.due)
+                waiting = sorted(self._watches, key=lambda watch: watch.due)
                 due = [watch for watch in waiting if watch.due <= now][:BATCH_MAX]
                 if due:
                     metrics.POLL_LAG_SECONDS.set(now - due[0].due)
@@ -101,7 +101,7 @@ class Poller:
                 # A running query may be queued again; only an end is final.
                 watch.status = status
                 if status.ended:
-                    self._watches.pop(watch.id, None)
+                    self._watches.discard(watch)
                     watch.changed.set()
 
     def _broken(self, due: list[Watch], error: Error) -> None:
@@ -113,6 +113,6 @@ class Poller:
             for watch in due:
                 watch.due = time.monotonic() + pause_s
                 if self._throttled_s > self._settings.throttle_wait_s:
-                    self._watches.pop(watch.id, None)
+                    self._watches.discard(watch)
                     watch.error = error
                     watch.changed.set()
