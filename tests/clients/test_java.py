@@ -31,9 +31,12 @@ def identities(policed: Lake, tmp_path: Path) -> Iterator[dict[str, object]]:
     named.write_text('[[certificate]]\nname = "pricing"\nroles = ["pm"]\nclaims = { portfolios = [4] }\n')
     sessions = policed.auth() | {"session_ttl_s": 1.0}
     by_name = policed.auth() | {"certificates": named, "passwords": None}
+    dollars = {"usd_per_day": 2.5, "callers": {"erin": float("inf")}}
+    rate = {"statements_per_min": 600_000.0, "statements_burst": 10_000}
     with ExitStack() as stack:
+        asked = stack.enter_context(policed.serve(auth=sessions, budget=dollars, limits=rate))
         yield {
-            "auth": f"grpc://localhost:{stack.enter_context(policed.serve(auth=sessions)).port}",
+            "auth": f"grpc://localhost:{asked.port}",
             "tls": f"grpc+tls://localhost:{stack.enter_context(policed.serve(tls=tls)).port}",
             "mtls": f"grpc+tls://localhost:{stack.enter_context(policed.serve(tls=mtls, auth=by_name)).port}",
             "token": STATIC["alice"],

@@ -47,6 +47,11 @@ public final class FlightDataClient implements AutoCloseable {
     return Values.decode(transport.action("describe", Map.of("dataset", name)), Contract.class);
   }
 
+  /** Who the server takes this client for, and what is left of its dollars of the day and of its SQL statements. */
+  public Caller whoami() {
+    return Values.decode(transport.action("whoami", Map.of()), Caller.class);
+  }
+
   public Plan plan(String name, Map<String, ?> params) {
     return plan(Request.of(name, params));
   }

@@ -2,6 +2,7 @@ package io.athenaflight.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -9,6 +10,9 @@ import io.athenaflight.client.FlightDataException.Unauthenticated;
 import io.athenaflight.client.FlightDataException.Unavailable;
 import java.io.UncheckedIOException;
 import java.nio.file.Path;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
@@ -24,6 +28,29 @@ class AccessTest {
     try (FlightDataClient client =
         FlightDataClient.builder(Servers.said("auth")).token(Servers.said("token")).connect()) {
       assertEquals(Set.of(1, 2), ports(client));
+    }
+  }
+
+  @Test
+  void aCallerLearnsWhoItIsAndWhatIsLeft() {
+    try (FlightDataClient alice =
+            FlightDataClient.builder(Servers.said("auth")).token(Servers.said("token")).connect();
+        FlightDataClient erin =
+            FlightDataClient.builder(Servers.said("auth"))
+                .login(Servers.said("user"), Servers.said("password"))
+                .connect();
+        FlightDataClient anyone = Servers.client()) {
+      Caller said = alice.whoami();
+      assertEquals("alice", said.name());
+      assertEquals(List.of("pm"), said.roles());
+      assertEquals(2.5, said.budget().usdPerDay());
+      assertEquals(2.5, said.budget().spentUsd() + said.budget().leftUsd(), 1e-9);
+      Duration ahead = Duration.between(Instant.now(), said.budget().renews());
+      assertTrue(!ahead.isNegative() && ahead.compareTo(Duration.ofDays(1)) <= 0, ahead.toString());
+      assertEquals(new Caller.Statements(600_000, 10_000, 10_000), said.statements());
+      assertNull(erin.whoami().budget().usdPerDay());
+      assertNull(erin.whoami().budget().leftUsd());
+      assertEquals(new Caller("anonymous", List.of("*"), null, null), anyone.whoami());
     }
   }
 
