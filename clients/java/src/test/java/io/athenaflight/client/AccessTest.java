@@ -12,10 +12,12 @@ import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.concurrent.atomic.AtomicReference;
 import org.apache.arrow.vector.VectorSchemaRoot;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -28,6 +30,22 @@ class AccessTest {
     try (FlightDataClient client =
         FlightDataClient.builder(Servers.said("auth")).token(Servers.said("token")).connect()) {
       assertEquals(Set.of(1, 2), ports(client));
+    }
+  }
+
+  @Test
+  void aTokenIsAskedForBeforeEachCallAndOnceMoreWhenItHasExpired() {
+    AtomicReference<String> vault = new AtomicReference<>("af_wrong");
+    try (FlightDataClient client = FlightDataClient.builder(Servers.said("auth")).token(vault::get).connect()) {
+      assertEquals("bad-credential", assertThrows(Unauthenticated.class, client::whoami).code());
+      vault.set(Servers.said("late"));
+      assertEquals("expired-credential", assertThrows(Unauthenticated.class, client::whoami).code());
+      vault.set(Servers.said("token") + "\n");
+      assertEquals("alice", client.whoami().name());
+    }
+    Iterator<String> tokens = List.of(Servers.said("late"), Servers.said("token"), Servers.said("token")).iterator();
+    try (FlightDataClient client = FlightDataClient.builder(Servers.said("auth")).token(tokens::next).connect()) {
+      assertEquals("alice", client.whoami().name());
     }
   }
 
