@@ -7,6 +7,7 @@ row policies. A statement that is one call and nothing else *is* the request by 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -203,7 +204,7 @@ def _values(call: Call, dataset: Dataset, given: Mapping[int, object], today: da
             raw[name] = arguments.value(node, given)
         except ValueError as error:
             raise InvalidRequest("bad-parameter", f"{dataset.name}.{name} {error}") from None
-    return resolve(dataset, raw, today)
+    return resolve(dataset, raw, today, functools.partial(arguments.example, call, dataset))
 
 
 def _bound(found: Shape, given: Mapping[int, object]) -> exp.Query:

@@ -38,11 +38,17 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def resolve(dataset: Dataset, raw: Mapping[str, object], today: date) -> dict[str, Value]:
+def resolve(
+    dataset: Dataset,
+    raw: Mapping[str, object],
+    today: date,
+    example: Callable[[Parameter], str] | None = None,
+) -> dict[str, Value]:
     """Typed values in the dataset's order, defaults filled in; absent optional parameters are left out.
 
     `raw` has `Text` or JSON values (`model.Request`). Raises InvalidRequest with unknown-parameter,
-    missing-parameter, bad-parameter or rule-violated, each naming the parameter, the value and the way out.
+    missing-parameter, bad-parameter or rule-violated, each naming the parameter, the value and the way out; `example`
+    says what to write for one that is missing, where that is not of the query form.
     """
     takes = f"It takes {', '.join(dataset.params)}" if dataset.params else "It takes none"
     for name in raw:
@@ -53,7 +59,9 @@ def resolve(dataset: Dataset, raw: Mapping[str, object], today: date) -> dict[st
             )
     values: dict[str, Value] = {}
     for name, parameter in dataset.params.items():
-        value = _given(dataset.name, parameter, raw[name]) if name in raw else _absent(dataset, parameter, today)
+        if name not in raw and parameter.required:
+            raise InvalidRequest("missing-parameter", _missing(dataset, parameter, example or _assignment))
+        value = _given(dataset.name, parameter, raw[name]) if name in raw else _absent(parameter, today)
         if value is not None:
             values[name] = value
     for rule in dataset.rules:
@@ -119,12 +127,12 @@ def resolve_date(relative: RelativeDate, today: date) -> date:
     return anchor[relative.anchor] - timedelta(days=relative.days)
 
 
-def _absent(dataset: Dataset, parameter: Parameter, today: date) -> Value | None:
-    if parameter.required:
-        example = "" if parameter.example is None else f", for example {_assignment(parameter)}"
-        raise InvalidRequest(
-            "missing-parameter", f"{dataset.name} needs {parameter.name!r} ({parameter.type}){example}"
-        )
+def _missing(dataset: Dataset, parameter: Parameter, example: Callable[[Parameter], str]) -> str:
+    said = example(parameter)
+    return f"{dataset.name} needs {parameter.name!r} ({parameter.type})" + (f", for example {said}" if said else "")
+
+
+def _absent(parameter: Parameter, today: date) -> Value | None:
     if isinstance(parameter.default, RelativeDate):
         day = resolve_date(parameter.default, today)
         return day if parameter.type.kind == "date" else datetime(day.year, day.month, day.day)
@@ -133,6 +141,8 @@ def _absent(dataset: Dataset, parameter: Parameter, today: date) -> Value | None
 
 def _assignment(parameter: Parameter) -> str:
     example = parameter.example
+    if example is None:
+        return ""
     if isinstance(example, tuple):
         parts = [f"{item[0]}:{item[1]}" if isinstance(item, tuple) else str(item) for item in example]
         return "&".join(f"{parameter.name}={part}" for part in parts)
