@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import secrets
 import shutil
 import socket
@@ -31,7 +32,7 @@ from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
 from flight_server.engines.result_types import ResultTypes
 from flight_server.engines.system import SystemEngine
-from flight_server.errors import ConfigError, DatasetError, EngineFailed, SetupError, TableError
+from flight_server.errors import ConfigError, DatasetError, EngineFailed, SetupError, TableError, Unavailable
 from flight_server.health.listener import HealthListener
 from flight_server.health.readiness import Check, Readiness
 from flight_server.http.app import build_app
@@ -251,11 +252,18 @@ def build_checks(
         if free < config.limits.disk_free_min:
             raise TableError(f"{free:,} bytes of disk are free, and {config.limits.disk_free_min:,} are wanted")
 
+    def files() -> None:
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            raise Unavailable("busy", f"no file or connection can be opened any more: {error.strerror}") from error
+
     def valid() -> None:
         if not system.files(pipeline.registry):
             raise ConfigError("no dataset is in service")
 
-    return {"catalog": reachable, "datasets": valid, "disk": room} | {
+    # Files first: others fail for want of them, and say so in words of their own.
+    return {"files": files, "catalog": reachable, "datasets": valid, "disk": room} | {
         f"engine:{name}": engine.ping for name, engine in engines.items() if name != "system"
     }
 
