@@ -55,6 +55,7 @@ from flight_server.statements import Statements
 from flight_server.tables.catalog import open_catalog, translated
 from flight_server.tables.locate import locator
 from flight_server.tables.missing import WAY_OUT, missing
+from flight_server.tables.pins import Tags
 from flight_server.telemetry import log, metrics, traces
 from flight_server.telemetry.records import TABLES, Records
 
@@ -182,7 +183,7 @@ def build(config: Config) -> Server:
         _tell_missing(catalog, found)
         location = f"{_scheme(config)}://{config.server.host}:{config.server.port}"
         tickets = Tickets(key, config.server.ticket_ttl_s)
-        service = FlightService(location, pipeline, config, tickets, authentication, audit, records)
+        service = FlightService(location, pipeline, config, tickets, authentication, audit, records, Tags(catalog))
         undo.callback(service.shutdown)
         checks = build_checks(config, pipeline, engines, catalog)
         if config.audit.file is not None:
