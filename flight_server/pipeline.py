@@ -84,9 +84,12 @@ class Pipeline:
 
     def readable(self, caller: Caller) -> list[str]:
         """The tables that the caller's datasets read, and those that it may name in SQL, sorted."""
-        of_datasets = (dataset for dataset in self.registry.visible(caller) if dataset.engine != "system")
-        read = {table for dataset in of_datasets for table in allowed.table_names(dataset.tree)}
+        read = set(_tables_of(self.registry.visible(caller)))
         return sorted(read.union(self._statements.tables(caller) if self._statements else ()))
+
+    def tables_read(self) -> list[str]:
+        """The tables that the datasets read, sorted."""
+        return _tables_of(self.registry.all())
 
     def pins(self, caller: Caller) -> dict[str, dict[str, int]]:
         """The pins that the caller can ask with, each with the snapshots of those tables that the caller can read."""
@@ -203,6 +206,12 @@ class Pipeline:
             cost_usd=said.max_cost_usd,
             bytes=min(said.max_bytes or server.bytes_max, server.bytes_max),
         )
+
+
+def _tables_of(datasets: Iterable[Dataset]) -> list[str]:
+    """The tables of the catalog that these read: those of the server's own are in none."""
+    trees = (dataset.tree for dataset in datasets if dataset.engine != "system")
+    return sorted({table for tree in trees for table in allowed.table_names(tree)})
 
 
 def question(plan: Plan) -> Request:

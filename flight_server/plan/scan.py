@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from botocore.exceptions import BotoCoreError, ClientError
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import BooleanExpression
@@ -105,9 +106,10 @@ class Tables:
 
     def names(self) -> list[str]:
         """All tables of the catalog as `database.table`, sorted."""
-        return sorted(
-            ".".join(name) for space in self._catalog.list_namespaces() for name in self._catalog.list_tables(space)
-        )
+        try:
+            return table_names(self._catalog)
+        except (ClientError, BotoCoreError) as error:
+            raise TableError(f"cannot list the tables: {first_line(error)}") from error
 
     def pins(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
         """The pins of these tables: of each, the snapshots of those in it. Tables that are gone have none."""
@@ -190,6 +192,19 @@ class Tables:
             while len(self._files) > _FILE_LISTS_MAX:
                 self._files.popitem(last=False)
         return files
+
+
+def table_names(catalog: Catalog) -> list[str]:
+    """All tables of the catalog that may be listed, as `database.table`, sorted."""
+    found: list[str] = []
+    for space in catalog.list_namespaces():
+        try:
+            found += [".".join(name) for name in catalog.list_tables(space)]
+        except ClientError as error:
+            # Glue names every database of the account; those that the role may not look into are somebody else's.
+            if error.response["Error"]["Code"] != "AccessDeniedException":
+                raise
+    return sorted(found)
 
 
 @contextmanager
