@@ -37,6 +37,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   private final Consumer<BatchStream> onClose;
   // Of who asked: another thread may read.
   private final Map<String, String> trace;
+  private final Limit limit;
   // Opened by cancel, so that who pauses between two tries does not wait until the next one.
   private final CountDownLatch stopped = new CountDownLatch(1);
   private int next;
@@ -48,7 +49,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   private boolean closed;
   private FlightDataException failure;
 
-  BatchStream(Transport transport, FlightInfo info, Consumer<BatchStream> onClose) {
+  BatchStream(Transport transport, FlightInfo info, Limit limit, Consumer<BatchStream> onClose) {
     for (FlightEndpoint endpoint : info.getEndpoints()) {
       List<Location> locations = endpoint.getLocations();
       if (!locations.isEmpty() && locations.stream().noneMatch(each -> each.getUri().equals(HERE))) {
@@ -60,6 +61,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
         info.getSchemaOptional()
             .orElseThrow(() -> new ServerError("unexpected", "the server's plan has no schema"));
     this.endpoints = info.getEndpoints();
+    this.limit = limit;
     this.onClose = onClose;
     this.trace = transport.trace();
   }
@@ -137,7 +139,8 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   /** The next batch with rows, or null at the end of the last endpoint. */
   private VectorSchemaRoot advance() {
     while (open != null || next < endpoints.size()) {
-      VectorSchemaRoot found = open == null ? transport.retried(() -> transport.mended(this::first), stopped) : read();
+      VectorSchemaRoot found =
+          open == null ? transport.retried(() -> transport.mended(this::first), stopped, limit) : read();
       if (found != null) {
         return found;
       }
@@ -148,9 +151,9 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   }
 
   /** Opens the next endpoint. What goes wrong before its first row may be tried again. */
-  private VectorSchemaRoot first() {
+  private VectorSchemaRoot first(Map<String, String> authorization) {
     rows = 0;
-    open = transport.open(endpoints.get(next).getTicket(), trace);
+    open = transport.open(endpoints.get(next).getTicket(), authorization, trace, limit);
     try {
       if (stopped.getCount() == 0) {
         throw new Cancelled("cancelled", "the stream was cancelled");

@@ -1,6 +1,7 @@
 package io.athenaflight.client;
 
 import com.fasterxml.jackson.annotation.JsonProperty;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -10,9 +11,12 @@ import org.apache.arrow.flight.FlightInfo;
 import org.apache.arrow.memory.BufferAllocator;
 
 /**
- * A connection to an athena-flight server: its datasets as Arrow record batches. Thread-safe.
+ * A connection to an athena-flight server: its datasets as Arrow record batches. Thread-safe, and made to be shared and
+ * kept for the life of a program: it connects anew by itself, asking DNS again.
  *
- * <p>Methods throw {@link FlightDataException}. Busy servers are asked again, with growing pauses, and nothing else is.
+ * <p>Methods block, and throw {@link FlightDataException}. Busy servers are asked again, with growing pauses; one that is
+ * about to end is asked over a new connection, which a load balancer takes elsewhere; nothing else is asked again. An
+ * interrupt ends a call with Cancelled.
  */
 public final class FlightDataClient implements AutoCloseable {
   private record Submitted(@JsonProperty("id") String id) {}
@@ -47,24 +51,44 @@ public final class FlightDataClient implements AutoCloseable {
     return Values.decode(transport.action("describe", Map.of("dataset", name)), Contract.class);
   }
 
+  /** Who the server takes this client for, and what is left of its dollars of the day and of its SQL statements. */
+  public Caller whoami() {
+    return Values.decode(transport.action("whoami", Map.of()), Caller.class);
+  }
+
+  /** {@link #plan(Request)} of the newest version. */
   public Plan plan(String name, Map<String, ?> params) {
     return plan(Request.of(name, params));
   }
 
   /** How the question would be answered: what it reads, at which snapshots, and what that costs. Nothing runs. */
   public Plan plan(Request request) {
-    return Values.decode(transport.flightInfo(request).getAppMetadata(), Plan.class);
+    return Values.decode(transport.flightInfo(request, Limit.none()).getAppMetadata(), Plan.class);
   }
 
+  /** {@link #stream(Request)} of the newest version. */
   public BatchStream stream(String name, Map<String, ?> params) {
     return stream(Request.of(name, params));
   }
 
-  /** The answer, which must be closed. What is wrong with the request is thrown here, before anything has run. */
+  /**
+   * The answer, which must be closed. What is wrong with the request is thrown here, before anything has run: this waits
+   * for the plan, and the query starts with the first {@link BatchStream#hasNext}.
+   */
   public BatchStream stream(Request request) {
-    return read(transport.flightInfo(request));
+    return read(transport.flightInfo(request, Limit.none()), Limit.none());
   }
 
+  /**
+   * The answer, all of which must be read within {@code limit} from now on. What is late throws TimedOut, and the query
+   * is stopped on the server.
+   */
+  public BatchStream stream(Request request, Duration limit) {
+    Limit end = Limit.in(limit);
+    return read(transport.flightInfo(request, end), end);
+  }
+
+  /** {@link #submit(Request)} of the newest version. */
   public Submission submit(String name, Map<String, ?> params) {
     return submit(Request.of(name, params));
   }
@@ -76,7 +100,7 @@ public final class FlightDataClient implements AutoCloseable {
 
   /** A query that was submitted before, here or by another process of the same caller. */
   public Submission submission(String id) {
-    return new Submission(transport, id, this::read);
+    return new Submission(transport, id, info -> read(info, Limit.none()));
   }
 
   /** Bytes outside of the heap that are held for this client now. */
@@ -84,7 +108,10 @@ public final class FlightDataClient implements AutoCloseable {
     return allocator.getAllocatedMemory();
   }
 
-  /** Ends the streams that are still open, cancels their queries, and gives all memory back. */
+  /**
+   * Ends the streams that are still open, cancels their queries, and gives all memory back. Calls that wait in other
+   * threads end with Cancelled; later ones are an IllegalStateException. Closing again does nothing.
+   */
   @Override
   public void close() {
     new ArrayList<>(streams).forEach(BatchStream::close);
@@ -92,8 +119,8 @@ public final class FlightDataClient implements AutoCloseable {
     allocator.close();
   }
 
-  private BatchStream read(FlightInfo info) {
-    BatchStream found = new BatchStream(transport, info, streams::remove);
+  private BatchStream read(FlightInfo info, Limit limit) {
+    BatchStream found = new BatchStream(transport, info, limit, streams::remove);
     streams.add(found);
     return found;
   }
