@@ -51,6 +51,16 @@ def identities(policed: Lake, tmp_path: Path) -> Iterator[dict[str, object]]:
 
 
 @pytest.fixture
+def pinned(lake_copy: Lake) -> Iterator[dict[str, object]]:
+    """A server over tables that may be pinned, and a token of an operator."""
+    with lake_copy.serve() as asked:
+        yield {
+            "pinned": f"grpc://localhost:{asked.port}",
+            "operator": lake_copy.issuer.token(sub="olga", roles=["operator"]),
+        }
+
+
+@pytest.fixture
 def traced(client_config: config.Config, collector: Collector) -> Iterator[dict[str, object]]:
     """A server that sends its spans, and where they can be seen."""
     telemetry = config.Telemetry(endpoint=collector.endpoint)
@@ -76,6 +86,7 @@ def test_junit_tests_pass(
     url: str,
     server_process: ServerProcess,
     identities: dict[str, object],
+    pinned: dict[str, object],
     traced: dict[str, object],
     subtests: pytest.Subtests,
 ) -> None:
@@ -96,6 +107,7 @@ def test_junit_tests_pass(
                 "codes": ",".join(f"{code}={kind}" for code, kind in codes.items()),
                 "message": MESSAGE,
                 **identities,
+                **pinned,
                 **traced,
             }
         )
