@@ -75,6 +75,39 @@ def test_a_connection_is_cut_for_what_it_delivers_without_a_call() -> None:
                 each.close()
 
 
+class Slow(set[str]):
+    """A set into which something is put slowly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def add(self, each: str) -> None:
+        self.begun.set()
+        assert self.go.wait(30)
+        super().add(each)
+
+
+def test_a_call_that_is_heard_while_somebody_looks_counts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with closing(Intake(1 << 20, port)) as intake, socket.create_connection(("127.0.0.1", port)) as client:
+            mine, peer = listener.accept()
+            with mine:
+                until(lambda: peer in intake._before)
+                client.sendall(bytes(1000))
+                assert len(_read(mine, 1000)) == 1000
+                slow = intake._heard = Slow()
+                hearing = threading.Thread(target=intake.heard, args=(f"ipv4:{peer[0]}:{peer[1]}",))
+                hearing.start()
+                assert slow.begun.wait(30)
+                # Several looks, if they do not wait for who is being heard.
+                time.sleep(0.3)
+                slow.go.set()
+                hearing.join()
+                until(lambda: intake._before[peer] == 1000, 10)
+
+
 def test_what_a_connection_takes_lets_it_deliver_more() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
