@@ -20,7 +20,7 @@ from flight_client import Connection, InvalidRequest, NotFound, TimedOut
 from flight_server import config
 from flight_server.errors import NotFound as ServerNotFound
 from flight_server.errors import Unavailable
-from flight_server.model import ANONYMOUS, Caller, Estimate, Plan, Request
+from flight_server.model import ANONYMOUS, Caller, Estimate, ExecutionStats, Plan, Request
 from flight_server.results.spill import Spill, SpillFile
 from flight_server.server import Server
 from flight_server.service.spending import Spending
@@ -314,6 +314,23 @@ def test_close_stops_what_runs_and_removes_the_folder(client_server: Server, pla
     assert not folder.exists()
     with pytest.raises(Unavailable, match="draining"):
         submissions.submit(plan, ANONYMOUS)
+
+
+def test_a_status_that_is_asked_for_while_all_is_closed_disturbs_nothing(client_server: Server, plan: Plan) -> None:
+    submissions = make(client_server)
+    queries = [submissions.submit(plan, ANONYMOUS) for _ in range(3)]
+    wait_until(lambda: all(query.state == "SUCCEEDED" for query in queries))
+    left: list[int] = []
+
+    def settle(_: ExecutionStats) -> None:
+        # Forgets what is old.
+        left.append(len(submissions.queries()))
+
+    for query in queries:
+        query.ended = float("-inf")
+        query.charge.settle = settle  # type: ignore[method-assign]
+    submissions.close()
+    assert left == [0, 0, 0]
 
 
 def test_spilled_batches_come_back_as_they_were(tmp_path: Path) -> None:
