@@ -196,13 +196,15 @@ def test_many_wrong_passwords_for_one_user_end_in_busy_without_a_check(files: di
 
 def test_passwords_are_checked_no_more_than_so_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     running, most = [0], [0]
-    lock = threading.Lock()
+    lock, two = threading.Lock(), threading.Barrier(2, timeout=30)
 
     class Slow:
         def verify(self, *_: str) -> bool:
             with lock:
                 running[0] += 1
                 most[0] = max(most[0], running[0])
+            # None is done before another is under way, and each goes on for a moment in which a third could come.
+            two.wait()
             time.sleep(0.02)
             with lock:
                 running[0] -= 1
