@@ -156,7 +156,10 @@ def test_a_sample_of_those_that_begin_here_and_the_clients_word_for_its_own(serv
     assert {span.trace for span in collector.spans} == {TRACE}
 
 
-def test_the_end_of_the_server_sends_what_waits(serve: Serve, collector: Collector) -> None:
+def test_the_end_of_the_server_sends_what_waits(
+    serve: Serve, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")
     server = serve(telemetry={"endpoint": collector.endpoint})
     ask(server, ASKED, headers())
     until(lambda: server.flight.calls.count == 0)
