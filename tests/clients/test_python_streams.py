@@ -18,6 +18,7 @@ import pytest
 
 import flight_client
 from flight_client import Connection, FlightDataError, ServerError, Unavailable, _transport
+from flight_client._fetch import Fetch
 from flight_server.server import Server
 from tests.clients.peer import Batches, Peer, failing, giving, numbers
 from tests.fix_client import ServerProcess, client_env
@@ -201,6 +202,35 @@ def test_a_server_that_says_nothing_hears_at_once_that_nobody_reads() -> None:
         assert next(batches).num_rows == 1
         batches.close()  # type: ignore[attr-defined]
         assert heard.wait(30)
+
+
+def test_a_stream_that_opens_while_its_reader_leaves_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, leaving = threading.Event(), threading.Event()
+
+    def silent(context: flight.ServerCallContext) -> Iterator[pa.RecordBatch]:
+        while not context.is_cancelled():
+            time.sleep(0.01)
+        heard.set()
+        yield from ()
+
+    plain = _transport.Transport.open
+
+    def late(self: _transport.Transport, ticket: flight.Ticket) -> _transport.Stream:
+        stream = plain(self, ticket)
+        assert leaving.wait(30)
+        return stream
+
+    monkeypatch.setattr(_transport.Transport, "open", late)
+    with Peer(silent) as peer, flight_client.connect(peer.url) as db, flight.connect(peer.url) as client:
+        fetch = Fetch(db._transport, client.get_flight_info(flight.FlightDescriptor.for_path("numbers")))
+        closing = threading.Thread(target=fetch.close)
+        closing.start()
+        # It has cancelled what ran, which was nothing, and waits for its threads.
+        until(fetch._closed.is_set)
+        closing.join(0.2)
+        leaving.set()
+        assert heard.wait(30)
+        closing.join(30)
 
 
 def test_a_program_that_survives_ctrl_c_has_stopped_its_query(url: str, client_server: Server) -> None:
