@@ -111,6 +111,12 @@ def _query(dataset: Dataset, schemas: Schemas, compiler: Compiler) -> Iterator[D
         bound, dropped = bind.bind(tree, dataset.params, values)
         try:
             produced = compiler.schema(bound)
+        except InvalidRequest as error:
+            # What DuckDB would answer otherwise is no matter of a dataset that never runs there.
+            if dataset.engine != "athena" and error.message not in said:
+                yield error_at(dataset, error.node if isinstance(error, allowed.Refused) else None, error.message)
+            said.add(error.message)
+            continue
         except EngineFailed as error:
             where = f" without {', '.join(dropped)}" if dropped else ""
             if error.message not in said:

@@ -58,6 +58,13 @@ WRONG: list[tuple[list[tuple[str, str]], str, str]] = [
         "optional parameter :most stands under OR",
     ),
     ([("p.close, p.shares", "p.close, read_text(p.stock) AS shares")], ":21:24", "function read_text() is not allowed"),
+    ([("p.close, p.shares", "p.close, strpos(p.stock, 'A', 2) AS shares")], ":21:1", "DuckDB cannot say this: STRPOS"),
+    ([("p.close, p.shares", "p.close, split(p.stock, 'A', 2) AS shares")], ":21:24", "split() with a limit is for"),
+    (
+        [("p.close, p.shares", "p.close, sum(p.shares) OVER (ORDER BY p.day ROWS 2 PRECEDING EXCLUDE TIES) AS shares")],
+        ":21:1",
+        "Athena cannot say this: EXCLUDE",
+    ),
     (
         [("p.close <= :most", "p.close <= :most AND p.day < now()")],
         ":26:36",
