@@ -203,7 +203,7 @@ def _values(call: Call, dataset: Dataset, given: Mapping[int, object], today: da
             raw[name] = arguments.value(node, given)
         except ValueError as error:
             raise InvalidRequest("bad-parameter", f"{dataset.name}.{name} {error}") from None
-    return resolve(dataset, raw, today)
+    return resolve(dataset, raw, today, arguments.example)
 
 
 def _bound(found: Shape, given: Mapping[int, object]) -> exp.Query:

@@ -118,5 +118,8 @@ class Actions:
         ticket = self._tickets.issue(query.plan, query.id if query.kept else None)
         return bytes(infos.planned(asked, query.plan, ticket, (query.rows, query.bytes)).serialize())
 
-    def _id(self, body: bytes) -> object:
-        return descriptors.decode_object(body, self._body_max, ["id"]).get("id")
+    def _id(self, body: bytes) -> str:
+        found = descriptors.decode_object(body, self._body_max, ["id"]).get("id")
+        if not isinstance(found, str):
+            raise InvalidRequest("bad-request", 'write {"id": "…"}, as submit answered it')
+        return found
