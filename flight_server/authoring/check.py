@@ -131,7 +131,7 @@ def _query(dataset: Dataset, schemas: Schemas, compiler: Compiler) -> Iterator[D
 
 def _unresolved(dataset: Dataset, error: InvalidRequest, schemas: Schemas) -> DatasetError:
     """The qualifier's error with the nearest column and its place in the file."""
-    found = re.search(r"(?:Unknown column: |Column ')\"?(\w+)", error.message)
+    found = re.search(r"column '([^']+)'", error.message)
     if not found:
         return error_at(dataset, None, error.message)
     name = found[1]
@@ -142,8 +142,11 @@ def _unresolved(dataset: Dataset, error: InvalidRequest, schemas: Schemas) -> Da
     node = min(nodes, key=lambda node: bool(node.table) if having else False, default=None)
     if len(having) > 1:
         return error_at(dataset, node, f"the column {name!r} is in {' and '.join(having)}; write which, as in t.{name}")
+    if having:
+        said = f"it is not clear which column {name!r} is meant; write its table, as in t.{name}"
+        return error_at(dataset, node, said)
     columns = {column for table in used for column in schemas[table]}
-    return error_at(dataset, node, f"there is no column {name!r} here{nearest(name, columns - {name})}")
+    return error_at(dataset, node, f"there is no column {name!r} here{nearest(name, columns)}")
 
 
 def _types(dataset: Dataset, produced: pa.Schema) -> Iterator[DatasetError]:

@@ -41,6 +41,14 @@ WRONG: list[tuple[list[tuple[str, str]], str, str]] = [
         "'stock' is in market.prices and market.stocks; write which, as in t.stock",
     ),
     (
+        [
+            ("FROM market.prices AS p", "FROM market.prices AS p\nJOIN market.prices AS s ON s.stock = p.stock"),
+            ("WHERE p.stock", "WHERE stock"),
+        ],
+        ":24:7",
+        "it is not clear which column 'stock' is meant; write its table",
+    ),
+    (
         [('close  = { type = "float32" }', 'close  = { type = "date" }')],
         ":18:15",
         "'close' is declared date and the query gives float32",
