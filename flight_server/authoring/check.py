@@ -18,7 +18,7 @@ from flight_server.authoring import materialized
 from flight_server.authoring.compiler import Compiler
 from flight_server.authoring.fits import fits
 from flight_server.authoring.samples import combinations, sample
-from flight_server.datasets import header, registry
+from flight_server.datasets import header, registry, system
 from flight_server.datasets.types import type_text
 from flight_server.errors import DatasetError, EngineFailed, InvalidRequest, TableError, nearest
 from flight_server.model import Dataset
@@ -41,6 +41,7 @@ def check(directory: Path, name: str | None = None) -> list[DatasetError]:
     of tables, columns and types, and only the text is checked.
     """
     found, errors = registry.load(directory)
+    errors += system.problems(found)
     errors = [error for error in errors if name is None or error.path.name.split(".")[0] == name]
     chosen = [dataset for dataset in found.all() if name in (None, dataset.name)]
     if name is not None and not chosen and not errors:

@@ -213,3 +213,11 @@ def test_what_fills_a_table_is_checked_too(
     for error in found:
         assert error.startswith(f"{folder}/{place}: ")
         assert message in error
+
+
+def test_the_name_of_a_dataset_of_the_servers_own_is_refused_before_a_server_does(folder: Path) -> None:
+    (folder / "sys_calls.sql").write_text((folder / "closes.sql").read_text())
+    (error,) = check(folder)
+    assert str(error).startswith(f"{folder}/sys_calls.sql:1:1: sys_calls is a dataset of the server's own")
+    assert [str(each) for each in check(folder, "sys_calls")] == [str(error)]
+    assert check(folder, "closes") == []
