@@ -188,7 +188,9 @@ def build(config: Config) -> Server:
         if config.audit.file is not None:
             # While a line cannot be written every call is refused here, so that none should be sent.
             checks["audit"] = audit.check
-        readiness = Readiness(checks, lambda: service.calls.draining, config.server.ready_ttl_s)
+        readiness = Readiness(
+            checks, lambda: service.calls.draining, config.server.ready_ttl_s, config.server.ready_wait_s
+        )
         http = HttpListener(build_app(readiness.outcomes), config.server.host, port_beside(config, "http_port"))
         undo.callback(http.close)
         health = (

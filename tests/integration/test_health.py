@@ -204,3 +204,20 @@ def test_the_health_service_reads_no_long_request(demo_server: Server) -> None:
     with pytest.raises(grpc.RpcError) as raised:
         check(health_port(demo_server), "x" * 10_000)
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_check_that_hangs_fails_in_time_and_is_not_begun_again() -> None:
+    begun, answers = [], threading.Event()
+
+    def hangs() -> None:
+        begun.append(threading.current_thread())
+        answers.wait(60)
+
+    readiness = Readiness({"catalog": hangs, "disk": lambda: None}, lambda: False, ttl_s=0.0, wait_s=0.1)
+    assert readiness.outcomes() == readiness.outcomes() == {"catalog": "timeout", "disk": "ok"}
+    assert not readiness.ready()
+    assert REGISTRY.get_sample_value("athena_flight_ready", {"check": "catalog"}) == 0.0
+    assert len(begun) == 1
+    answers.set()
+    begun[0].join(60)
+    assert readiness.ready()
