@@ -249,13 +249,15 @@ def build_checks(
             catalog.list_namespaces()
 
     def room() -> None:
-        free = shutil.disk_usage(tempfile.gettempdir()).free
+        folder = tempfile.gettempdir()
+        free = shutil.disk_usage(folder).free
         if free < config.limits.disk_free_min:
-            raise TableError(f"{free:,} bytes of disk are free, and {config.limits.disk_free_min:,} are wanted")
+            wanted = f"{config.limits.disk_free_min:,} are wanted (limits.disk_free_min)"
+            raise SetupError("disk-full", f"{free:,} bytes are free on the disk of {folder}, and {wanted}")
 
     def valid() -> None:
         if not system.files(pipeline.registry):
-            raise ConfigError("no dataset is in service")
+            raise SetupError("no-dataset", f"no dataset of {config.datasets.directory} is in service")
 
     return {"catalog": reachable, "datasets": valid, "disk": room} | {
         f"engine:{name}": engine.ping for name, engine in engines.items() if name != "system"

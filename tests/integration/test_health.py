@@ -65,7 +65,7 @@ def test_a_service_that_is_not_here_is_not_found(demo_server: Server) -> None:
 def test_a_failing_check_turns_both_faces_red(serve: Serve) -> None:
     server = serve(limits={"disk_free_min": 1 << 60})
     status, checks = readyz(server)
-    assert (status, checks["disk"], checks["catalog"]) == (503, "bad-table", "ok")
+    assert (status, checks["disk"], checks["catalog"]) == (503, "disk-full", "ok")
     assert check(health_port(server)) == NOT_SERVING
     with urllib.request.urlopen(f"http://localhost:{server.http.port}/livez", timeout=20) as reply:
         assert reply.status == 200
