@@ -160,6 +160,15 @@ def _cast(node: Any) -> exp.Expr | None:
     return None
 
 
+def _of_day(node: Any) -> exp.Expr | None:
+    """What is made of a day and whole days is a day, where DuckDB makes a timestamp."""
+    return exp.cast(node.copy(), exp.DataType.Type.DATE) if node.this.is_type(exp.DataType.Type.DATE) else None
+
+
+def _moved(node: Any) -> exp.Expr | None:
+    return _of_day(node) if isinstance(node.expression, exp.Interval) else None
+
+
 def _divide(node: Any) -> exp.Expr | None:
     """Between whole numbers whole, between decimals with the digits of the longer one; DuckDB has doubles for both."""
     left, right = node.left, node.right
@@ -236,6 +245,12 @@ _REWRITES: dict[type[exp.Expr], Callable[[Any], exp.Expr | None]] = {
     exp.ArrayMax: _extreme,
     exp.ArrayMin: _extreme,
     exp.ArraySlice: _slice,
+    exp.TimestampTrunc: _of_day,
+    exp.DateTrunc: _of_day,
+    exp.DateAdd: _of_day,
+    exp.DateSub: _of_day,
+    exp.Add: _moved,
+    exp.Sub: _moved,
     exp.Cast: _cast,
     exp.TryCast: _cast,
     exp.Div: _divide,

@@ -5,7 +5,7 @@ The values are those of Trino's documentation and source; where DuckDB's own wou
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -32,6 +32,12 @@ ANSWERS: list[tuple[str, Any]] = [
     ("extract(day_of_week FROM DATE '2010-01-04')", 1),
     ("extract(year_of_week FROM DATE '2010-01-03')", 2009),
     ("extract(month FROM DATE '2010-01-03')", 1),
+    # A day stays a day; a timestamp in DuckDB.
+    ("date_trunc('month', DATE '2010-01-31')", date(2010, 1, 1)),
+    ("date_add('month', 1, DATE '2010-01-31')", date(2010, 2, 28)),
+    ("DATE '2010-01-31' + INTERVAL '1' DAY", date(2010, 2, 1)),
+    ("date_trunc('year', DATE '2010-03-31' - INTERVAL '1' MONTH) + INTERVAL '1' DAY", date(2010, 1, 2)),
+    ("date_trunc('hour', TIMESTAMP '2010-01-31 10:20:00')", datetime(2010, 1, 31, 10)),
     # 3 without the last step.
     ("reduce(ARRAY[1, 2], 0, (s, x) -> s + x, s -> s * 10)", 30),
     ("reduce(ARRAY[1, 2], 0, (s, x) -> s + x, s -> s)", 3),
