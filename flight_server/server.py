@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError
 from pyarrow import fs as pafs
 from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
 
 from flight_server import preconditions, scratch
 from flight_server.config import Config
@@ -32,7 +33,7 @@ from flight_server.engines.athena.engine import AthenaEngine
 from flight_server.engines.duckdb import DuckDBEngine
 from flight_server.engines.result_types import ResultTypes
 from flight_server.engines.system import SystemEngine
-from flight_server.errors import ConfigError, DatasetError, EngineFailed, SetupError, TableError, Unavailable
+from flight_server.errors import ConfigError, DatasetError, EngineFailed, SetupError, TableError
 from flight_server.health.listener import HealthListener
 from flight_server.health.readiness import Check, Readiness
 from flight_server.http.app import build_app
@@ -56,6 +57,7 @@ from flight_server.statements import Statements
 from flight_server.tables.catalog import open_catalog, translated
 from flight_server.tables.locate import locator
 from flight_server.tables.missing import WAY_OUT, missing
+from flight_server.tables.pins import Tags
 from flight_server.telemetry import log, metrics, traces
 from flight_server.telemetry.records import TABLES, Records
 
@@ -63,6 +65,8 @@ from flight_server.telemetry.records import TABLES, Records
 _S3_CONNECT_S, _S3_REQUEST_S = 5, 30
 # Athena's calls answer within a second; the default of a minute would hold up the one poller for all queries.
 _ATHENA_CONNECT_S, _ATHENA_READ_S = 5, 10
+# What a catalog is asked for by a server whose datasets read no table.
+_NO_TABLE = "default.none"
 
 
 @dataclass
@@ -183,13 +187,15 @@ def build(config: Config) -> Server:
         _tell_missing(catalog, found)
         location = f"{_scheme(config)}://{config.server.host}:{config.server.port}"
         tickets = Tickets(key, config.server.ticket_ttl_s)
-        service = FlightService(location, pipeline, config, tickets, authentication, audit, records)
+        service = FlightService(location, pipeline, config, tickets, authentication, audit, records, Tags(catalog))
         undo.callback(service.shutdown)
         checks = build_checks(config, pipeline, engines, catalog)
         if config.audit.file is not None:
             # While a line cannot be written every call is refused here, so that none should be sent.
             checks["audit"] = audit.check
-        readiness = Readiness(checks, lambda: service.calls.draining, config.server.ready_ttl_s)
+        readiness = Readiness(
+            checks, lambda: service.calls.draining, config.server.ready_ttl_s, config.server.ready_wait_s
+        )
         http = HttpListener(build_app(readiness.outcomes), config.server.host, port_beside(config, "http_port"))
         undo.callback(http.close)
         health = (
@@ -242,25 +248,29 @@ def build_checks(
     config: Config, pipeline: Pipeline, engines: dict[EngineName, Engine], catalog: Catalog
 ) -> dict[str, Check]:
     """What must be well for this replica to be asked."""
+    locate = locator(catalog)
 
     def reachable() -> None:
-        with translated("reach the catalog"):
-            catalog.list_namespaces()
+        # As a plan asks it, so that it takes no other right than plans do.
+        with translated("reach the catalog"), suppress(NoSuchTableError):
+            locate(next(iter(pipeline.tables_read()), _NO_TABLE))
 
     def room() -> None:
-        free = shutil.disk_usage(tempfile.gettempdir()).free
+        folder = tempfile.gettempdir()
+        free = shutil.disk_usage(folder).free
         if free < config.limits.disk_free_min:
-            raise TableError(f"{free:,} bytes of disk are free, and {config.limits.disk_free_min:,} are wanted")
+            wanted = f"{config.limits.disk_free_min:,} are wanted (limits.disk_free_min)"
+            raise SetupError("disk-full", f"{free:,} bytes are free on the disk of {folder}, and {wanted}")
 
     def files() -> None:
         try:
             os.close(os.open(os.devnull, os.O_RDONLY))
         except OSError as error:
-            raise Unavailable("busy", f"no file or connection can be opened any more: {error.strerror}") from error
+            raise SetupError("no-files", f"no file or connection can be opened any more: {error.strerror}") from error
 
     def valid() -> None:
         if not system.files(pipeline.registry):
-            raise ConfigError("no dataset is in service")
+            raise SetupError("no-dataset", f"no dataset of {config.datasets.directory} is in service")
 
     # Files first: others fail for want of them, and say so in words of their own.
     return {"files": files, "catalog": reachable, "datasets": valid, "disk": room} | {

@@ -11,7 +11,7 @@ import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from flight_server.engines.result_types import ResultTypes
 from flight_server.errors import InvalidRequest, NotFound, ServerError, nearest
 from flight_server.model import CachePolicy, Caller, Dataset, Limits, ParamType, Request, Value
 from flight_server.plan import allowed, arguments, bind, dialect, literals
+from flight_server.plan.as_of import AsOf
 from flight_server.plan.kept import BYTES_MAX, Kept, tree_bytes
 from flight_server.plan.planner import Planner
 from flight_server.plan.shape import Shape, parameter_types, shape
@@ -90,7 +91,7 @@ class Statements:
         return Compiled(_unnamed(statement, found, found.tree, datasets), {}, found.parameters)
 
     def compile(
-        self, request: Request, registry: Registry, caller: Caller, today: date, as_of: datetime | None
+        self, request: Request, registry: Registry, caller: Caller, today: date, as_of: AsOf | None
     ) -> Compiled:
         """The statement with the request's values bound: `params` has those of the `?`, by number.
 
@@ -123,9 +124,9 @@ class Statements:
             raise InvalidRequest("sql-refused", "SQL of your own is not open to you here; ask for a dataset")
         if statement.tables and not self.ad_hoc(caller):
             raise _no_tables(statement.tables[0])
-        return statement, [_called(call, registry, caller) for call in statement.calls]
+        return statement, [_called(call, registry, caller, self.ad_hoc(caller)) for call in statement.calls]
 
-    def _tables(self, statement: Statement, as_of: datetime | None) -> dict[str, dict[str, str]]:
+    def _tables(self, statement: Statement, as_of: AsOf | None) -> dict[str, dict[str, str]]:
         """The columns of the tables that the statement names itself."""
         return {name: self._columns(name, as_of) for name in statement.tables}
 
@@ -137,7 +138,7 @@ class Statements:
             self._shapes.put(key, found, len(statement.text) + tree_bytes(found.tree))
         return found
 
-    def _columns(self, table: str, as_of: datetime | None) -> dict[str, str]:
+    def _columns(self, table: str, as_of: AsOf | None) -> dict[str, str]:
         try:
             return self._planner.columns(table, as_of)
         except ServerError:
@@ -171,12 +172,13 @@ def _no_tables(table: str) -> InvalidRequest:
     )
 
 
-def _called(call: Call, registry: Registry, caller: Caller) -> Dataset:
+def _called(call: Call, registry: Registry, caller: Caller, ad_hoc: bool) -> Dataset:
     name = call.dataset if call.dataset in registry.datasets else call.dataset.lower()
     try:
         return registry.get(name, None, caller)
     except NotFound:
-        near = nearest(call.dataset, [dataset.name for dataset in registry.visible(caller)])
+        otherwise = "; a table is written database.table" if ad_hoc else ""
+        near = nearest(call.dataset, [dataset.name for dataset in registry.visible(caller)], end=otherwise)
         raise InvalidRequest(
             "sql-refused", f"FROM takes datasets, and there is none named {call.dataset[:80]!r}{near}"
         ) from None
@@ -204,7 +206,7 @@ def _values(call: Call, dataset: Dataset, given: Mapping[int, object], today: da
             raw[name] = arguments.value(node, given)
         except ValueError as error:
             raise InvalidRequest("bad-parameter", f"{dataset.name}.{name} {error}") from None
-    return resolve(dataset, raw, today, functools.partial(arguments.example, call, dataset))
+    return resolve(dataset, raw, today, functools.partial(arguments.example, call))
 
 
 def _bound(found: Shape, given: Mapping[int, object]) -> exp.Query:

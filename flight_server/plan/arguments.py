@@ -7,10 +7,9 @@ The values that come out are what a request in JSON form would have; `datasets/p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
 
 from sqlglot import exp
 
@@ -55,6 +54,24 @@ def named(call: Call, dataset: Dataset) -> dict[str, exp.Expr]:
     return found
 
 
+def example(call: Call, dataset: Dataset, parameters: Sequence[Parameter]) -> str:
+    """What to write for `parameters`, by their examples: the whole call, or more arguments for one that has some."""
+    given = ", ".join(f"{each.name} => {_written(each.example)}" for each in parameters)
+    return given if call.arguments else f"{dataset.name}({given})"
+
+
+def _written(example: object) -> str:
+    if isinstance(example, tuple) and example and isinstance(example[0], tuple):
+        return f"MAP({_written(tuple(k for k, _ in example))}, {_written(tuple(v for _, v in example))})"
+    if isinstance(example, tuple):
+        return f"ARRAY[{', '.join(map(_written, example))}]"
+    if isinstance(example, datetime):
+        return f"TIMESTAMP '{example:%Y-%m-%d %H:%M:%S}{' UTC' if example.tzinfo else ''}'"
+    if isinstance(example, date):
+        return f"DATE '{example}'"
+    return str(example).lower() if isinstance(example, bool) else exp.convert(example).sql("athena")
+
+
 def value(node: exp.Expr, given: Mapping[int, object]) -> object:
     """The JSON value of an argument; `given` has the bound parameters. Raises ValueError with the way out."""
     if isinstance(node, exp.Placeholder):
@@ -76,39 +93,6 @@ def value(node: exp.Expr, given: Mapping[int, object]) -> object:
     if isinstance(node, exp.Map):
         return _map(node, given)
     raise ValueError(f"is no constant: {node.sql('athena', comments=False)[:60]!r}; {_way(node)}")
-
-
-def example(call: Call, dataset: Dataset, parameter: Parameter) -> str:
-    """What to write for a parameter without a value: the whole call where it has no arguments, else one more."""
-    missing = [parameter] if call.arguments else [each for each in dataset.params.values() if each.required]
-    values = ", ".join(f"{each.name} => {_example(each)}" for each in missing)
-    return values if call.arguments else f"{dataset.name}({values})"
-
-
-def written(kind: ParamType, found: Any) -> str:
-    """A value as an argument, such that `value` reads it back."""
-    if isinstance(found, tuple) and kind.kind == "map" and kind.key and kind.item:
-        keys, values = [key for key, _ in found], [each for _, each in found]
-        return f"MAP({_array(kind.key, keys)}, {_array(kind.item, values)})"
-    if isinstance(found, tuple):
-        return _array(kind.item or kind, found)
-    if isinstance(found, bool):
-        return str(found).lower()
-    if isinstance(found, datetime):
-        zone = " UTC" if found.tzinfo else ""
-        moment = (found.astimezone(UTC) if found.tzinfo else found).replace(tzinfo=None)
-        return f"TIMESTAMP '{moment.isoformat(' ')}{zone}'"
-    if isinstance(found, date):
-        return f"DATE '{found.isoformat()}'"
-    return exp.Literal.string(found).sql("athena") if isinstance(found, str) else str(found)
-
-
-def _example(parameter: Parameter) -> str:
-    return "…" if parameter.example is None else written(parameter.type, parameter.example)
-
-
-def _array(kind: ParamType, items: Iterable[Any]) -> str:
-    return f"ARRAY[{', '.join(written(kind, item) for item in items)}]"
 
 
 def _way(node: exp.Expr) -> str:

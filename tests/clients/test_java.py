@@ -13,10 +13,11 @@ import pytest
 from flight_server import config, errors
 from flight_server.server import Server
 from tests.clients.scripted import MESSAGE, Scripted
-from tests.fix_client import ROOT, ServerProcess, served_alone, wait_until
+from tests.fix_client import ROOT, ServerProcess, served_alone
 from tests.fix_collector import Collector
 from tests.fix_identity import PASSWORD, STATIC, Lake, certificates
 from tests.fix_java import PROJECT, JavaClient
+from tests.waiting import until
 
 SOURCES = PROJECT / "src/test/java"
 
@@ -51,6 +52,16 @@ def identities(policed: Lake, tmp_path: Path) -> Iterator[dict[str, object]]:
 
 
 @pytest.fixture
+def pinned(lake_copy: Lake) -> Iterator[dict[str, object]]:
+    """A server over tables that may be pinned, and a token of an operator."""
+    with lake_copy.serve() as asked:
+        yield {
+            "pinned": f"grpc://localhost:{asked.port}",
+            "operator": lake_copy.issuer.token(sub="olga", roles=["operator"]),
+        }
+
+
+@pytest.fixture
 def traced(client_config: config.Config, collector: Collector) -> Iterator[dict[str, object]]:
     """A server that sends its spans, and where they can be seen."""
     telemetry = config.Telemetry(endpoint=collector.endpoint)
@@ -76,6 +87,7 @@ def test_junit_tests_pass(
     url: str,
     server_process: ServerProcess,
     identities: dict[str, object],
+    pinned: dict[str, object],
     traced: dict[str, object],
     subtests: pytest.Subtests,
 ) -> None:
@@ -96,6 +108,7 @@ def test_junit_tests_pass(
                 "codes": ",".join(f"{code}={kind}" for code, kind in codes.items()),
                 "message": MESSAGE,
                 **identities,
+                **pinned,
                 **traced,
             }
         )
@@ -104,7 +117,7 @@ def test_junit_tests_pass(
             assert case.problem is None, case.problem
     assert {re.match(r"\w+\.\w+", case.name)[0] for case in cases} == written_tests()  # type: ignore[index]
     # Whatever a client broke off has been stopped.
-    wait_until(lambda: client_server.flight.calls.count == 0)
+    until(lambda: client_server.flight.calls.count == 0)
 
 
 def test_a_server_that_moves_is_found_by_its_name(

@@ -85,7 +85,7 @@ def test_the_first_probe_of_a_server_without_files_is_told_why(client_config: co
         server.order("take")
         status, said = server.get("/readyz")
         assert status == 503
-        assert json.loads(said)["checks"]["files"] == "busy"
+        assert json.loads(said)["checks"]["files"] == "no-files"
         assert server.get("/livez")[0] == 200
         assert 'athena_flight_ready{check="files"} 0.0' in server.get("/metrics")[1]
         server.order("give")

@@ -189,7 +189,7 @@ def test_a_literal_in_a_call_is_bound_as_a_request_is(cursor: Any) -> None:
         ),
         (
             "SELECT d.close FROM daily_prices AS d WHERE d.close > 1",
-            "missing-parameter] daily_prices needs 'ticker' (string), for example "
+            "missing-parameter] daily_prices needs 'ticker' (string), 'start_date' (date), for example "
             "daily_prices(ticker => 'AAPL', start_date => DATE '2010-01-04')",
         ),
         (
@@ -207,7 +207,11 @@ def test_a_literal_in_a_call_is_bound_as_a_request_is(cursor: Any) -> None:
         ("SELECT * FROM basket_value(MAP(ARRAY[1], ARRAY[1, 2]), DATE '2010-01-01')", "has 1 keys and 2 values"),
         ("SELECT * FROM price_history(ARRAY[], DATE '2010-01-01')", "bad-parameter] price_history.meta_ids = [] has 0"),
         ("SELECT * FROM daily_price('AAPL')", "sql-refused] FROM takes datasets, and there is none named 'daily_price'; did"),
-        ("SELECT nothing FROM reference.tb_meta", "sql-refused] Column 'nothing' could not be resolved"),
+        ("SELECT nothing FROM reference.tb_meta", "sql-refused] there is no column 'nothing' here"),
+        ("SELECT nam FROM reference.tb_meta", "sql-refused] there is no column 'nam' here; did you mean 'name'?"),
+        ("SELECT trade_dat FROM price_history(ARRAY[1], DATE '2013-01-02')", "did you mean 'trade_date'?"),
+        ("SELECT meta_id FROM reference.tb_meta AS a JOIN reference.tb_meta AS b ON a.name = b.name", "which column 'meta_id' is"),
+        ("SELECT * FROM tb_meta", "there is none named 'tb_meta'; a table is written database.table"),
         ("SELECT * FROM reference.nothing", "sql-refused] there is no table 'reference.nothing'"),
         ("SELECT CAST(name AS INTEGER) FROM reference.tb_meta", "engine-failed] DuckDB: Conversion Error"),
     ],

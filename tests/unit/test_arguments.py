@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
 import sqlglot
 
-from flight_server.datasets import contract as contracts
-from flight_server.datasets.params import parse_json, parse_value
-from flight_server.model import Parameter, ParamType, Value
-from flight_server.plan import arguments
-from flight_server.plan.statement import Call
+from flight_server.datasets.params import parse_json
+from flight_server.model import ParamType
+from flight_server.plan import arguments, statement
+from tests.fix_datasets import with_params
 
 NOON = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
 
@@ -81,36 +78,21 @@ def test_what_is_no_constant_says_how_to_write_it(sql: str, way: str) -> None:
         arguments.value(sqlglot.parse_one(sql, read="athena"), {})
 
 
-@pytest.mark.parametrize(
-    ("kind", "found", "text"),
-    [
-        (ParamType("string"), "it's", "'it''s'"),
-        (ParamType("bool"), True, "true"),
-        (ParamType("int64"), -(2**63), "-9223372036854775808"),
-        (ParamType("float64"), -1e-10, "-1e-10"),
-        (ParamType("decimal", 18, 4), Decimal("12345.6789"), "12345.6789"),
-        (ParamType("date"), date(2024, 2, 29), "DATE '2024-02-29'"),
-        (ParamType("timestamp"), NOON.replace(tzinfo=None), "TIMESTAMP '2024-02-29 12:30:00'"),
-        (ParamType("timestamptz"), NOON, "TIMESTAMP '2024-02-29 12:30:00 UTC'"),
-        (ParamType("list", item=ParamType("string")), ("a", "b"), "ARRAY['a', 'b']"),
-        (
-            ParamType("map", key=ParamType("date"), item=ParamType("float64")),
-            ((date(2024, 2, 29), 0.5),),
-            "MAP(ARRAY[DATE '2024-02-29'], ARRAY[0.5])",
-        ),
-    ],
-)
-def test_an_example_is_written_as_it_is_read(kind: ParamType, found: Value, text: str) -> None:
-    assert arguments.written(kind, found) == text
-    read = arguments.value(sqlglot.parse_one(text, read="athena"), {})
-    assert parse_value(Parameter("x", kind), read) == found
-
-
-def test_without_an_example_the_place_of_the_value_is_shown() -> None:
-    header = '-- /// dataset\n-- title = "One"\n-- [params]\n-- ticker = { type = "string" }\n-- [columns]\n'
-    text = f'{header}-- x = {{ type = "string" }}\n-- ///\nSELECT :ticker AS x\n'
-    dataset = contracts.parse(Path("one.sql"), text)
-    parameter = dataset.params["ticker"]
-    assert arguments.example(Call("one", ()), dataset, parameter) == "one(ticker => …)"
-    given = (sqlglot.parse_one("1", read="athena"),)
-    assert arguments.example(Call("one", given), dataset, parameter) == "ticker => …"
+def test_an_example_of_missing_parameters_is_the_call_that_has_them() -> None:
+    dataset = with_params(
+        'ticker = { type = "string", example = "it\'s" }',
+        'day    = { type = "date", example = 2010-01-04 }',
+        'at     = { type = "timestamp(tz)", example = 2010-01-04T09:30:00Z }',
+        'ids    = { type = "list<int32>", example = [1, 5] }',
+        'w      = { type = "map<int32, float64>", example = { 1 = 0.6 } }',
+        'flag   = { type = "bool", example = true }',
+    )
+    call = arguments.example(statement.Call("sample", ()), dataset, list(dataset.params.values()))
+    assert call == (
+        "sample(ticker => 'it''s', day => DATE '2010-01-04', at => TIMESTAMP '2010-01-04 09:30:00 UTC', "
+        "ids => ARRAY[1, 5], w => MAP(ARRAY[1], ARRAY[0.6]), flag => true)"
+    )
+    (found,) = statement.parse(f"SELECT * FROM {call}").calls
+    assert list(arguments.named(found, dataset)) == list(dataset.params)
+    # Who has written some arguments adds to them: a call of the rest alone would lack those.
+    assert arguments.example(found, dataset, [dataset.params["flag"]]) == "flag => true"

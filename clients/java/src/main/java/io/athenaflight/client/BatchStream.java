@@ -8,6 +8,7 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.NoSuchElementException;
+import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.function.Consumer;
 import org.apache.arrow.flight.FlightEndpoint;
@@ -46,6 +47,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   private long rows;
   private VectorSchemaRoot ready;
   private boolean ended;
+  private String receipt;
   private boolean closed;
   private FlightDataException failure;
 
@@ -105,6 +107,14 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
     VectorSchemaRoot found = ready;
     ready = null;
     return found;
+  }
+
+  /**
+   * What the answer was made from, for {@link Request#withAsOf}; there once {@link #hasNext} has said false. Empty from a
+   * server that gives none. A receipt keeps nothing: to keep what it names, pin it.
+   */
+  public synchronized Optional<String> receipt() {
+    return Optional.ofNullable(receipt);
   }
 
   /** This stream, for a loop; there is no second pass. */
@@ -191,6 +201,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
                     "incomplete", String.format("the server sent %s rows and %,d arrived", said, rows));
               }
             });
+    receipt = open.watch().said("x-athena-flight-receipt").orElse(null);
   }
 
   private void release() {

@@ -3,6 +3,8 @@ package io.athenaflight.client;
 import com.fasterxml.jackson.annotation.JsonProperty;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collection;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -19,6 +21,10 @@ import org.apache.arrow.memory.BufferAllocator;
  * interrupt ends a call with Cancelled.
  */
 public final class FlightDataClient implements AutoCloseable {
+  private record Pin(@JsonProperty("name") String name, @JsonProperty("tables") Map<String, Long> tables) {}
+
+  private record Pins(@JsonProperty("pins") List<Pin> pins) {}
+
   private record Submitted(@JsonProperty("id") String id) {}
 
   private final Transport transport;
@@ -54,6 +60,33 @@ public final class FlightDataClient implements AutoCloseable {
   /** Who the server takes this client for, and what is left of its dollars of the day and of its SQL statements. */
   public Caller whoami() {
     return Values.decode(transport.action("whoami", Map.of()), Caller.class);
+  }
+
+  /** The pins that {@link Request#withAsOf} takes here: of each, the snapshots of those tables that this caller can read. */
+  public Map<String, Map<String, Long>> pins() {
+    Map<String, Map<String, Long>> found = new LinkedHashMap<>();
+    for (Pin pin : Values.decode(transport.action("pins", Map.of()), Pins.class).pins()) {
+      found.put(pin.name(), pin.tables());
+    }
+    return found;
+  }
+
+  /**
+   * Keeps the snapshots that these tables have now, as {@code database.table}, under a name, from expiry too. For
+   * operators; others get Denied. The same again changes nothing; a name that is taken is InvalidRequest.
+   */
+  public Map<String, Long> pin(String name, Collection<String> tables) {
+    return pinned("pin", Map.of("name", name, "tables", tables));
+  }
+
+  /** The same of these snapshots, as a {@link Plan} names them. */
+  public Map<String, Long> pin(String name, Map<String, Long> snapshots) {
+    return pinned("pin", Map.of("name", name, "tables", snapshots));
+  }
+
+  /** Removes a pin, for operators, and returns what it held. Throws NotFound (unknown-pin). */
+  public Map<String, Long> unpin(String name) {
+    return pinned("unpin", Map.of("name", name));
   }
 
   /** {@link #plan(Request)} of the newest version. */
@@ -123,5 +156,9 @@ public final class FlightDataClient implements AutoCloseable {
     BatchStream found = new BatchStream(transport, info, limit, streams::remove);
     streams.add(found);
     return found;
+  }
+
+  private Map<String, Long> pinned(String action, Map<String, ?> body) {
+    return Values.decode(transport.action(action, body), Pin.class).tables();
   }
 }
