@@ -235,7 +235,7 @@ def _from_json(text: str) -> Request:
 def _check_keys(found: Mapping[str, object], known: Sequence[str], besides: str = "") -> None:
     for key in found:
         if key not in known:
-            names = ", ".join(known)
+            names = ", ".join(known) or "none: leave the body empty"
             near = nearest(key, known, end=".")
             raise InvalidRequest("bad-request", f"there is no key {ascii(key)[:60]}{near} Known are {names}{besides}")
 
