@@ -8,6 +8,8 @@ PEERS := awswrangler==3.17.1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_CONSTRAINT := $(CURDIR)/constraints.txt
+# Where it is set, as in many containers, each of the hundreds of processes that tests start compiles all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
   CREATE_VENV = $(UV) venv -q --seed --allow-existing --python $(PYTHON) $(VENV)

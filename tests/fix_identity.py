@@ -307,8 +307,7 @@ class Client:
     def prepare(self, query: str) -> Any:
         """The answer to CreatePreparedStatement."""
         body = messages.pack("ActionCreatePreparedStatementRequest", query=query)
-        result = next(iter(self.flight.do_action(flight.Action("CreatePreparedStatement", body), self.options)))
-        return messages.unpack(result.body.to_pybytes())[1]
+        return messages.unpack(self._acted("CreatePreparedStatement", body))[1]
 
     def prepared(self, handle: bytes) -> list[dict[str, Any]]:
         command = messages.pack("CommandPreparedStatementQuery", prepared_statement_handle=handle)
@@ -330,13 +329,16 @@ class Client:
         return found
 
     def result(self, query_id: str) -> list[dict[str, Any]]:
-        action = flight.Action("result", json.dumps({"id": query_id}).encode())
-        body = next(iter(self.flight.do_action(action, self.options))).body.to_pybytes()
-        return self.rows(flight.FlightInfo.deserialize(body).endpoints[0].ticket.ticket)
+        info = flight.FlightInfo.deserialize(self._acted("result", json.dumps({"id": query_id}).encode()))
+        return self.rows(info.endpoints[0].ticket.ticket)
 
     def action(self, kind: str, body: dict[str, Any]) -> Any:
-        result = next(iter(self.flight.do_action(flight.Action(kind, json.dumps(body).encode()), self.options)))
-        return json.loads(result.body.to_pybytes())
+        return json.loads(self._acted(kind, json.dumps(body).encode()))
+
+    def _acted(self, kind: str, body: bytes) -> bytes:
+        """The one result, read to the end: the call has ended at the server too, and its lines are written."""
+        (result,) = self.flight.do_action(flight.Action(kind, body), self.options)
+        return bytes(result.body.to_pybytes())
 
     def listed(self) -> set[str]:
         return {info.descriptor.path[0].decode() for info in self.flight.list_flights(options=self.options)}

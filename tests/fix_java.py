@@ -14,8 +14,8 @@ import pytest
 from tests import maven
 
 PROJECT = Path(__file__).parent.parent / "clients" / "java"
-# As in the project's pom.xml; only the first is needed, the second starts small programs sooner.
-_FLAGS = ["--add-opens=java.base/java.nio=ALL-UNNAMED", "-XX:TieredStopAtLevel=1"]
+# Arrow's memory is behind a wall of Java's modules.
+_FLAGS = ["--add-opens=java.base/java.nio=ALL-UNNAMED", *maven.BRIEF]
 _RUN_S = 110
 
 

@@ -20,7 +20,7 @@ NAMED = "18.3.0"
 # The whole program with its JVM; two cores are shared with everything else.
 _RUN_S = 110
 # Arrow's memory is behind a wall of Java's modules.
-_FLAGS = ["--add-opens=java.base/java.nio=ALL-UNNAMED", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+_FLAGS = ["--add-opens=java.base/java.nio=ALL-UNNAMED", *maven.BRIEF]
 
 
 class Jdbc:

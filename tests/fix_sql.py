@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import adbc_driver_flightsql.dbapi as adbc
+import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
 from flight_server.model import Engine, EngineName, Execution, Plan, StoredResult
 from flight_server.server import Server
+from flight_server.service.flight_sql import messages
 from tests.fix_server import Serve
 
 # Nineteen rows, and their statement in the other encodings of a request.
@@ -112,3 +114,20 @@ def adbc_connection(adbc_connect: Connect, sql_server: Counted) -> Any:
 def cursor(adbc_connection: Any) -> Iterator[Any]:
     with adbc_connection.cursor() as opened:
         yield opened
+
+
+def descriptor(name: str, **fields: object) -> flight.FlightDescriptor:
+    return flight.FlightDescriptor.for_command(messages.pack(name, **fields))
+
+
+def prepare(client: flight.FlightClient, sql: str) -> Any:
+    body = messages.pack("ActionCreatePreparedStatementRequest", query=sql)
+    (result,) = client.do_action(flight.Action("CreatePreparedStatement", body))
+    name, found = messages.unpack(result.body.to_pybytes())
+    assert name == "ActionCreatePreparedStatementResult"
+    return found
+
+
+def rows(client: flight.FlightClient, asked: flight.FlightDescriptor) -> pa.Table:
+    (endpoint,) = client.get_flight_info(asked).endpoints
+    return client.do_get(endpoint.ticket).read_all()

@@ -24,13 +24,15 @@ print(reader.read_all().num_rows, flush=True)
 
 
 class Process:
-    """A child whose lines are read in a thread. `wait_for` gives the first line with a text in it."""
+    """A child whose lines are read in a thread, to its last one. `wait_for` gives the first line with a text in it."""
 
     def __init__(self, arguments: list[str], command: str = sys.executable, folder: Path = ROOT) -> None:
         self.child = subprocess.Popen(
             [command, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.lines: list[str] = []
+        # Whether all has been read: a child can have ended long before.
+        self._ended = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -40,7 +42,7 @@ class Process:
             return next((line for line in self.lines if text in line), None)
 
         with self._changed:
-            self._changed.wait_for(lambda: found() or self.child.poll() is not None, timeout_s)
+            self._changed.wait_for(lambda: found() or self._ended, timeout_s)
             line = found()
         assert line is not None, f"no {text!r} in: {''.join(self.lines)}"
         return line
@@ -64,6 +66,7 @@ class Process:
                 self.lines.append(line)
                 self._changed.notify_all()
         with self._changed:
+            self._ended = True
             self._changed.notify_all()
 
 

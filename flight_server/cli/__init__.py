@@ -34,7 +34,7 @@ _COMMANDS = {
     "config": "config:app",
     "auth": "auth:app",
     "tls": "tls:app",
-    "version": "datasets:version",
+    "version": "version:version",
 }
 
 

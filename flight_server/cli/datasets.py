@@ -1,4 +1,4 @@
-"""`athena-flight datasets` and `version`: what is there."""
+"""`athena-flight datasets`: what is there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from flight_server import __version__
 from flight_server import config as settings
 from flight_server.authoring.local import datasets as load_datasets
 from flight_server.cli.options import ConfigFile
@@ -30,11 +29,6 @@ def datasets(
         return
     rows = [(dataset.name, str(dataset.version), _params(dataset), dataset.title) for dataset in found]
     print_rows(("dataset", "version", "parameters", "title"), rows)
-
-
-def version() -> None:
-    """Show the version."""
-    print(f"athena-flight {__version__}")
 
 
 def _params(dataset: Dataset) -> str:

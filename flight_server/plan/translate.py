@@ -36,6 +36,7 @@ def translate(tree: exp.Query) -> None:
 
     Raises Refused (sql-refused) for what only Athena can answer.
     """
+    _bound(tree)
     # Children before their parents, which copy them.
     for node in reversed(list(tree.walk())):
         rewrite = _REWRITES.get(type(node))
@@ -45,6 +46,17 @@ def translate(tree: exp.Query) -> None:
             node.replace(new)
     for average in list(tree.find_all(exp.Avg)):
         _average(average)
+
+
+def _bound(tree: exp.Query) -> None:
+    """Refuse nests of what is rewritten by repeating its arguments: each level makes all below it several times."""
+    for node in tree.find_all(*_REPEATING):
+        depth, parent = 1, node.find_ancestor(*_REPEATING)
+        while parent is not None and depth <= _NEST_MAX:
+            depth, parent = depth + 1, parent.find_ancestor(*_REPEATING)
+        if depth > _NEST_MAX:
+            said = f"{_NESTS} are in one another more than {_NEST_MAX} times; put the inner ones into a WITH"
+            raise Refused(said, node)
 
 
 def _by_name(node: exp.Expr) -> exp.Expr | None:
@@ -72,12 +84,8 @@ def _reduce(node: Any) -> exp.Expr | None:
     if finish is None:
         return None
     steps = exp.Reduce(this=node.this.copy(), initial=node.args["initial"].copy(), merge=node.args["merge"].copy())
-    state = finish.expressions[0].name
-    return exp.Paren(
-        this=finish.this.copy().transform(
-            lambda part: steps.copy() if isinstance(part, exp.Column | exp.Identifier) and part.name == state else part
-        )
-    )
+    # As the one element of an array: the last step may name it any number of times.
+    return _call("list_extract", _call("list_transform", exp.array(steps), finish), exp.Literal.number(1))
 
 
 def _split(node: Any) -> None:
@@ -255,3 +263,15 @@ _REWRITES: dict[type[exp.Expr], Callable[[Any], exp.Expr | None]] = {
     exp.TryCast: _cast,
     exp.Div: _divide,
 }
+# Those whose arguments stand in what they become more than once.
+_REPEATING = (
+    exp.ArrayMax,
+    exp.ArrayMin,
+    exp.ArrayPosition,
+    exp.ArraySlice,
+    exp.RegexpExtract,
+    exp.SplitPart,
+)
+_NESTS = "split_part, regexp_extract, slice, array_position, array_max and array_min"
+# Five of the one that repeats most, in one another, are some hundred times the text.
+_NEST_MAX = 5

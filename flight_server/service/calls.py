@@ -93,10 +93,12 @@ class Calls:
             waited_s = time.monotonic() - call.started
             places = self.streams if stream else self.short
             call.on_end(places.take(name, bounded=call.named, waited_s=waited_s))
-        if self._draining.is_set():
-            raise Unavailable("draining", "the server is stopping; ask another one, or this one again later")
         with self._lock:
-            self._running.add(call)
+            # Under the lock: a drain waits for all that it has let in, or whose turn comes while it begins.
+            if not self._draining.is_set():
+                self._running.add(call)
+                return
+        raise Unavailable("draining", "the server is stopping; ask another one, or this one again later")
 
     def leave(self, call: Call) -> None:
         """The call has nothing any more, though gRPC may not be done with it."""
@@ -152,7 +154,8 @@ class Calls:
         Those that cannot hear it, as their clients do not read, and those that do not end lose their connections.
         What keeps gRPC from ending after that is the watch's business.
         """
-        self._draining.set()
+        with self._lock:
+            self._draining.set()
         for places in (self.short, self.streams, self.uploads, self._certified):
             places.close()
         self._wait(grace_s)

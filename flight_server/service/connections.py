@@ -16,6 +16,7 @@ import ipaddress
 import os
 import resource
 import socket
+import stat
 import struct
 import sys
 import threading
@@ -120,7 +121,11 @@ def _socket(number: int) -> Iterator[socket.socket | None]:
 
 
 class _Reserve:
-    """A descriptor kept for looking at others, as there may be no other one left when it is most needed."""
+    """A descriptor kept for looking at others, as there may be no other one left when it is most needed.
+
+    Only sockets are copied. Closing the copy of a file ends all POSIX locks that this process has on it (fcntl(2)), and
+    those of SQLite are such: another process could write to the catalog, or the budget, in the middle of our writing.
+    """
 
     def __init__(self) -> None:
         self._nothing = os.open(os.devnull, os.O_RDONLY)
@@ -129,10 +134,14 @@ class _Reserve:
 
     @contextlib.contextmanager
     def holding(self, number: int) -> Iterator[int]:
-        """A copy of a descriptor, or of nothing if it was closed: gRPC closes its own, and the number is another's."""
+        """A copy of a socket, or of nothing if there is none: gRPC closes its own, and the number is another's."""
         with self._lock:
             with contextlib.suppress(OSError):
-                os.dup2(number, self._copy, inheritable=False)
+                if stat.S_ISSOCK(os.fstat(number).st_mode):
+                    os.dup2(number, self._copy, inheritable=False)
+                    if not stat.S_ISSOCK(os.fstat(self._copy).st_mode):
+                        # Closed, and taken by a file since: its copy stays open for good.
+                        self._copy = os.dup(self._nothing)
             try:
                 yield self._copy
             finally:

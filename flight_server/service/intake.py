@@ -27,6 +27,8 @@ class Intake:
 
     def __init__(self, bytes_max: int, port: int) -> None:
         self._bytes_max, self._port = bytes_max, port
+        # Calls come in threads of their own, and none of them may be lost between two looks.
+        self._lock = threading.Lock()
         self._heard: set[str] = set()
         # What each connection had delivered when a call of it was heard last.
         self._before: dict[connections.Peer, int] = {}
@@ -36,7 +38,8 @@ class Intake:
 
     def heard(self, peer: str) -> None:
         """A call of this connection has come in, in gRPC's name for its peer."""
-        self._heard.add(peer)
+        with self._lock:
+            self._heard.add(peer)
 
     def close(self) -> None:
         self._closed.set()
@@ -54,7 +57,8 @@ class Intake:
             wait_s = max(_LOOK_S, _SHARE * (time.thread_time() - began))
 
     def _look(self) -> None:
-        heard, self._heard = self._heard, set()
+        with self._lock:
+            heard, self._heard = self._heard, set()
         known = {connections.peer(each) for each in heard}
         traffic = connections.traffic(self._port)
         now = {peer: delivered - taken // _TAKEN for peer, (taken, delivered) in traffic.items()}

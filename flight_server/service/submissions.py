@@ -209,7 +209,10 @@ class Submissions:
             for each in self._table.values():
                 each.stop.set()
         self._runners.shutdown(wait=True, cancel_futures=True)
-        for each in self._table.values():
+        with self._lock:
+            # A status that is asked for meanwhile forgets old ones.
+            left = list(self._table.values())
+        for each in left:
             # Of those that never came to run.
             each.charge.settle(each.stats)
         self._spill.close()

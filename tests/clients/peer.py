@@ -69,10 +69,13 @@ def numbers(*values: int) -> pa.RecordBatch:
     return pa.record_batch([pa.array(values, pa.int64())], schema=SCHEMA)
 
 
-def giving(*values: int, pause_s: float = 0, trailer: str | None = None) -> Batches:
-    """One batch for each value, with heartbeats between, and the row count of the trailer."""
+def giving(
+    *values: int, pause_s: float = 0, trailer: str | None = None, after: Callable[[], object] = lambda: None
+) -> Batches:
+    """One batch for each value, with heartbeats between, and the row count of the trailer; begun `after` it returns."""
 
     def batches(context: flight.ServerCallContext) -> Iterator[pa.RecordBatch]:
+        after()
         for value in values:
             time.sleep(pause_s)
             yield numbers()

@@ -13,10 +13,11 @@ import pytest
 from flight_server import config, errors
 from flight_server.server import Server
 from tests.clients.scripted import MESSAGE, Scripted
-from tests.fix_client import ROOT, ServerProcess, served_alone, wait_until
+from tests.fix_client import ROOT, ServerProcess, served_alone
 from tests.fix_collector import Collector
 from tests.fix_identity import PASSWORD, STATIC, Lake, certificates
 from tests.fix_java import PROJECT, JavaClient
+from tests.waiting import until
 
 SOURCES = PROJECT / "src/test/java"
 
@@ -116,7 +117,7 @@ def test_junit_tests_pass(
             assert case.problem is None, case.problem
     assert {re.match(r"\w+\.\w+", case.name)[0] for case in cases} == written_tests()  # type: ignore[index]
     # Whatever a client broke off has been stopped.
-    wait_until(lambda: client_server.flight.calls.count == 0)
+    until(lambda: client_server.flight.calls.count == 0)
 
 
 def test_a_server_that_moves_is_found_by_its_name(

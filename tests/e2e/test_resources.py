@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import grpc
@@ -19,6 +19,7 @@ import pytest
 
 from flight_server.server import Server
 from tests.fix_server import ASKED, Serve, connect, dataset, raw, ticket
+from tests.waiting import until
 
 _CROSS = """FROM market_data.us_stocks_price AS a CROSS JOIN market_data.us_stocks_price AS b
 CROSS JOIN market_data.us_stocks_price AS c"""
@@ -65,38 +66,36 @@ def server(serve_session: Serve, tmp_path_factory: pytest.TempPathFactory) -> Se
 
 @pytest.fixture
 def quiet(server: Server) -> Iterator[Held]:
-    """What the server holds before a test; after it, within a second, it holds the same and computes nothing."""
+    """What the server holds before a test; soon after it, it holds the same and computes nothing.
+
+    The queries go on for minutes where nobody stops them, so the bound is for busy machines.
+    """
     raw(server, "DoGet", ticket(b"nothing"))
     settle(server)
     before = Held.by(server)
     assert before.threads == []
     yield before
-    deadline = time.monotonic() + 1
-    while not Held.by(server).within(before) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    found = Held.by(server)
-    assert found.within(before), f"{found} after {before}"
-    assert idle()
+    until(lambda: Held.by(server).within(before), 10, lambda: f"{Held.by(server)} after {before}")
+    until(idle, 10)
 
 
 def settle(server: Server) -> None:
-    deadline = time.monotonic() + 5
-    while server.flight.calls.count and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: server.flight.calls.count == 0)
 
 
 def idle() -> bool:
-    """Whether this process uses next to no CPU for a fifth of a second: no query runs."""
+    """Whether this process uses little CPU for a fifth of a second: a query takes whole cores.
+
+    The other servers of the tests look after their connections meanwhile, each for a twentieth of a core at most.
+    """
     before = time.process_time()
     time.sleep(0.2)
-    return time.process_time() - before < 0.05
+    return time.process_time() - before < 0.08
 
 
 def started(server: Server, count: int = 1) -> None:
     """Wait until `count` queries run."""
-    deadline = time.monotonic() + 5
-    while sum(t.name == "engine" for t in threading.enumerate()) < count and time.monotonic() < deadline:
-        time.sleep(0.005)
+    until(lambda: sum(t.name == "engine" for t in threading.enumerate()) >= count)
     assert server.flight.calls.count >= count
     # Into the query, past its planning.
     time.sleep(0.15)
@@ -203,7 +202,8 @@ def test_an_engine_that_fails_mid_stream_says_why(server: Server, quiet: Held) -
 def test_a_query_that_takes_too_long_is_stopped_in_time(server: Server, quiet: Held) -> None:
     began = time.monotonic()
     reply = raw(server, "DoGet", ticket(b"brief"))
-    assert 1 <= time.monotonic() - began < 2
+    # It would run for minutes; one second is its limit, and the rest is for busy machines.
+    assert 1 <= time.monotonic() - began < 10
     assert reply.code == grpc.StatusCode.DEADLINE_EXCEEDED
     assert reply.details.startswith("[timeout] the query took longer than 1 s and was stopped")
 
@@ -212,10 +212,10 @@ def test_the_other_calls_go_on(server: Server, quiet: Held, demo_server: Server)
     with connect(server) as client, connect(demo_server) as other:
         silent = client.do_get(flight.Ticket(b"silent"))
         started(server)
-        began = time.monotonic()
         assert other.do_get(flight.Ticket(ASKED)).read_all().num_rows == 19
         assert [each.type for each in client.list_actions()][:1]
-        assert time.monotonic() - began < 3
+        # All the while it has run.
+        assert server.flight.calls.count == 1
         silent.cancel()
 
 
@@ -226,7 +226,7 @@ def test_a_silent_query_is_heard_of(server: Server, quiet: Held) -> None:
         beats = [reader.read_chunk().data for _ in range(4)]
         assert [beat.num_rows for beat in beats] == [0, 0, 0, 0]
         assert beats[0].schema.equals(reader.schema)
-        assert 0.6 <= time.monotonic() - began < 2
+        assert 0.6 <= time.monotonic() - began < 10
         reader.cancel()
 
 
@@ -262,14 +262,6 @@ def test_a_stopped_server_has_no_threads_left(serve: Serve) -> None:
     server = serve()
     assert raw(server, "DoGet", ticket(ASKED)).code == grpc.StatusCode.OK
     server.stop(0)
-    assert wait(left) == set()
+    until(lambda: not left(), 10, lambda: f"{left()} are left")
     with pytest.raises(pa.ArrowException):
         connect(server).do_get(flight.Ticket(ASKED))
-
-
-def wait(left: Callable[[], set[str]], seconds: float = 2) -> set[str]:
-    """What is still left when nothing is, or the time is up."""
-    deadline = time.monotonic() + seconds
-    while left() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return left()

@@ -53,7 +53,8 @@ def test_partitions_are_read_by_another_connection(cursor: Any, adbc_connect: Co
 def test_the_drivers_time_limit_stops_the_query(adbc_connection: Any, sql_server: Counted) -> None:
     before = len(sql_server.engine.started)
     with adbc_connection.cursor() as cursor:
-        cursor.adbc_statement.set_options(**{StatementOptions.TIMEOUT_FETCH.value: "0.5"})
+        # Long enough for the query to begin on a busy machine too; it would run for minutes.
+        cursor.adbc_statement.set_options(**{StatementOptions.TIMEOUT_FETCH.value: "2"})
         with pytest.raises((adbc_driver_manager.Error, OSError), match=r"(?i)deadline|timeout"):
             select(cursor, "SELECT * FROM slow_count")
     assert len(sql_server.engine.started) == before + 1

@@ -44,6 +44,12 @@ def waiting(aws: LocalAws) -> int:
     return int(aws.athena.state()["queued"])
 
 
+def waiters(lab: Lab) -> int:
+    engine = lab.engines["athena"]
+    assert isinstance(engine, AthenaEngine)
+    return sum(len(query.waiters) for query in list(engine._running.values()))
+
+
 def read(address: str, ticket: str) -> list[int]:
     with flight.connect(address) as connection:
         table = connection.do_get(flight.Ticket(ticket.encode())).read_all()
@@ -132,7 +138,8 @@ def test_a_cancelled_execution_leaves_at_once_and_the_last_one_stops_the_query(l
     plan = lab.plan("ids", first=0)
     answers = [lab.start(plan) for _ in range(3)]
     reading = [in_background(list, answer.batches) for answer in answers]
-    until(lambda: waiting(aws) == 1)
+    # All three have come: who leaves a query alone stops it.
+    until(lambda: waiting(aws) == 1 and waiters(lab) == 3)
     for answer, call in list(zip(answers, reading, strict=True))[:2]:
         answer.execution.cancel()
         with pytest.raises(Cancelled):

@@ -63,7 +63,7 @@ def waiting(server: Server) -> int:
     """Streams that wait for a query on Athena."""
     athena = server.engines["athena"]
     assert isinstance(athena, AthenaEngine)
-    return sum(len(query.waiters) for query in athena._running.values())
+    return sum(len(query.waiters) for query in list(athena._running.values()))
 
 
 def test_queries_are_paid_until_the_day_is_spent_and_stored_results_are_free(opened: Open) -> None:

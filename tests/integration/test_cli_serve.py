@@ -28,7 +28,7 @@ class Served:
         self.process = process
         self.log = ""
         # So that a line that never comes is a failure with the log, and not a test that hangs.
-        self.limit = threading.Timer(60, process.kill)
+        self.limit = threading.Timer(110, process.kill)
         self.limit.start()
         self.port = 0
 

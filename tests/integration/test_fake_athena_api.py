@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, HTTPClient
 from tests.fakes.athena import AWS_RATES
 from tests.fakes.aws import LocalAws
 from tests.fix_athena import AthenaClient
+from tests.waiting import until
 
 QUICK = "SELECT 1 AS one"
 # Forty thousand million products: minutes of work, so that its end in time is no accident.
@@ -39,8 +40,12 @@ def impatient(athena: AthenaClient) -> Any:
     )
 
 
+def found(aws: LocalAws, id_: str) -> dict[str, Any]:
+    return next(each for each in aws.athena.state()["executions"] if each["id"] == id_)
+
+
 def history(aws: LocalAws, id_: str) -> list[str]:
-    return next(e["history"] for e in aws.athena.state()["executions"] if e["id"] == id_)
+    return list(found(aws, id_)["history"])
 
 
 def code(error: pytest.ExceptionInfo[ClientError]) -> str:
@@ -73,11 +78,10 @@ def test_stop_interrupts_the_engine(athena: AthenaClient) -> None:
     id_ = athena.start(LONG)
     athena.wait(id_, "RUNNING")
     time.sleep(0.3)
-    asked = time.monotonic()
     athena.api.stop_query_execution(QueryExecutionId=id_)
+    # It would run for longer than is waited here.
     status = athena.wait(id_)["Status"]
     assert status["State"] == "CANCELLED"
-    assert time.monotonic() - asked < 2
     assert "AthenaError" not in status
     athena.api.stop_query_execution(QueryExecutionId=id_)
 
@@ -94,10 +98,9 @@ ENDLESS = "SELECT n FROM TABLE(sequence(start => 1, stop => 2000000)) AS s(n)"
 
 
 def test_a_stopped_unload_leaves_its_files_and_no_manifest(athena: AthenaClient) -> None:
-    athena.aws.faults.update({"batch_s": 0.05, "row_group_rows": 10_000})
+    athena.aws.faults.update({"batch_s": 0.2, "row_group_rows": 10_000})
     id_ = athena.start(f"UNLOAD ({ENDLESS}) TO 's3://{athena.aws.bucket}/stopped/' WITH (format='PARQUET')")
-    athena.wait(id_, "RUNNING")
-    time.sleep(0.5)
+    until(lambda: found(athena.aws, id_)["written"])
     athena.api.stop_query_execution(QueryExecutionId=id_)
     execution = athena.wait(id_)
     assert execution["Status"]["State"] == "CANCELLED"
@@ -239,12 +242,20 @@ def test_queries_beyond_the_quota_are_refused(athena: AthenaClient, impatient: A
 
 
 def test_queries_beyond_the_concurrency_wait_in_queued(athena: AthenaClient) -> None:
-    athena.aws.faults.update({"concurrency": 1, "running_s": 0.3})
+    athena.aws.faults.update({"concurrency": 1, "running_s": 60})
     first, second = athena.start(QUICK), athena.start(QUICK)
-    athena.wait(first, "RUNNING") if athena.execution(second)["Status"]["State"] == "QUEUED" else None
-    states = sorted(athena.execution(i)["Status"]["State"] for i in (first, second))
-    assert states == ["QUEUED", "RUNNING"]
-    assert [athena.wait(i)["Status"]["State"] for i in (first, second)] == ["SUCCEEDED"] * 2
+    states: dict[str, str] = {}
+
+    def one_runs() -> bool:
+        states.update({athena.execution(i)["Status"]["State"]: i for i in (first, second)})
+        return "RUNNING" in states
+
+    until(one_runs)
+    assert set(states) == {"QUEUED", "RUNNING"}
+    athena.aws.faults.running_s = 0
+    athena.api.stop_query_execution(QueryExecutionId=states["RUNNING"])
+    assert athena.wait(states["QUEUED"])["Status"]["State"] == "SUCCEEDED"
+    assert history(athena.aws, states["RUNNING"]) == ["QUEUED", "RUNNING", "CANCELLED"]
 
 
 def test_parameters_are_sql_text(athena: AthenaClient) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -49,30 +49,60 @@ def test_a_connection_is_cut_for_what_it_delivers_without_a_call() -> None:
             closing(Intake(1 << 20, port)) as intake,
             socket.create_connection(("127.0.0.1", port)) as quiet,
             socket.create_connection(("127.0.0.1", port)) as client,
+            ExitStack() as stack,
         ):
-            ours = {}
-            for _ in range(2):
-                accepted, address = listener.accept()
-                ours[address] = accepted
-            mine = ours[client.getsockname()]
-            host, number = client.getsockname()
-            for _ in range(4):
+            accepted = [listener.accept() for _ in range(2)]
+            ours = {address: stack.enter_context(each) for each, address in accepted}
+            peer = client.getsockname()
+            mine = ours[peer]
+            for number in range(1, 5):
                 # A call in between: less than the bound since the last one.
                 client.sendall(bytes(700_000))
                 assert len(_read(mine, 700_000)) == 700_000
-                intake.heard(f"ipv4:{host}:{number}")
-                until(lambda: not intake._heard)
+                intake.heard(f"ipv4:{peer[0]}:{peer[1]}")
+                # Nothing more may come before the look that has heard of it is over.
+                until(lambda number=number: intake._before.get(peer) == number * 700_000)  # type: ignore[misc]
             client.settimeout(20)
             client.sendall(bytes(900_000))
             assert len(_read(mine, 900_000)) == 900_000
-            # Twice: the first can have come before the last look that heard of a call.
             with suppress(ConnectionError):
                 client.sendall(bytes(1_800_000))
             until(lambda: _ended(client))
             quiet.sendall(b"still here")
             assert ours[quiet.getsockname()].recv(100) == b"still here"
-            for each in ours.values():
-                each.close()
+
+
+class Slow(set[str]):
+    """A set into which something is put slowly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def add(self, each: str) -> None:
+        self.begun.set()
+        assert self.go.wait(30)
+        super().add(each)
+
+
+def test_a_call_that_is_heard_while_somebody_looks_counts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with closing(Intake(1 << 20, port)) as intake, socket.create_connection(("127.0.0.1", port)) as client:
+            mine, peer = listener.accept()
+            with mine:
+                until(lambda: peer in intake._before)
+                client.sendall(bytes(1000))
+                assert len(_read(mine, 1000)) == 1000
+                slow = intake._heard = Slow()
+                hearing = threading.Thread(target=intake.heard, args=(f"ipv4:{peer[0]}:{peer[1]}",))
+                hearing.start()
+                assert slow.begun.wait(30)
+                # Several looks, if they do not wait for who is being heard.
+                time.sleep(0.3)
+                slow.go.set()
+                hearing.join()
+                until(lambda: intake._before[peer] == 1000, 10)
 
 
 def test_what_a_connection_takes_lets_it_deliver_more() -> None:

@@ -17,9 +17,8 @@ from argon2 import PasswordHasher
 from flight_server.service.flight_sql.metadata import CALLED, TABLE
 from tests.fix_jdbc import NAMED, Jdbc, JdbcWith, url_of
 from tests.fix_server import Serve
-from tests.fix_sql import AAPL, Counted
+from tests.fix_sql import AAPL, Counted, descriptor, rows
 from tests.integration.test_adbc import PAIRS
-from tests.integration.test_flight_sql import descriptor, rows
 from tests.waiting import until
 
 # One of the years that BI tools bring along, and one that not every repository has yet.

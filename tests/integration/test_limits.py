@@ -83,9 +83,10 @@ def test_a_client_that_reads_nothing_does_not_hold_up_the_end(serve: Serve, endl
         reader = client.do_get(flight.Ticket(b"endless"))
         reader.read_chunk()
         until(lambda: any(call.unread for call in server.flight.calls.present()))
-        began = time.monotonic()
-        server.stop(0)
-        assert time.monotonic() - began < 5
+        stopping = threading.Thread(target=server.stop, args=(0,))
+        stopping.start()
+        stopping.join(30)
+        assert not stopping.is_alive()
         read_to_the_end(reader)
     assert engines() == 0
 
@@ -95,15 +96,15 @@ def test_an_upload_that_never_comes_does_not_hold_up_the_end(serve: Serve) -> No
     with silent_uploads(server, 1):
         stopping = threading.Thread(target=server.stop, args=(0,))
         stopping.start()
-        stopping.join(10)
+        stopping.join(30)
         assert not stopping.is_alive()
 
 
 def test_a_slow_reader_is_left_in_peace(serve: Serve, endless: Path) -> None:
-    server = serve(endless, limits={"stream_idle_s": 0.8})
+    server = serve(endless, limits={"stream_idle_s": 2.0})
     with connect(server) as client:
         reader = client.do_get(flight.Ticket(b"endless"))
-        end = time.monotonic() + 2.5
+        end = time.monotonic() + 3.0
         while time.monotonic() < end:
             # Together longer than the bound, each well below it.
             for _ in range(10):

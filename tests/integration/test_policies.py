@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from contextlib import closing
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 from pyiceberg.typedef import Identifier
 
-from flight_server.errors import DatasetError, EngineFailed, InvalidRequest, ServerError
-from flight_server.model import ANONYMOUS, Caller, Claim, Estimate, Request
+from flight_server.errors import DatasetError, InvalidRequest, ServerError
+from flight_server.model import ANONYMOUS, Caller, Request
 from flight_server.plan.scan import Tables
 from flight_server.tables.catalog import NAME, find_table, open_catalog
 from flight_server.tables.locate import locator
-from tests.fix_identity import NAV, POLICIES, Desk, Lake
-
-ALICE = Caller("alice", frozenset({"pm"}), {"portfolios": (1, 2)})
-RISK = Caller("carol", frozenset({"risk"}))
-NOBODY = Caller("dave")
-ALL = {1, 2, 3, 4}
-
-
-def only(where: str, more: str = "") -> str:
-    """Policies with one row filter on p.nav."""
-    return f'[[row_filter]]\ntable = "p.nav"\nwhere = """{where}"""\n{more}\n'
+from tests.fix_identity import Desk, Lake
+from tests.policies import ALICE, ALL, NOBODY, RISK, only
 
 
 @pytest.mark.parametrize(
@@ -127,182 +115,6 @@ def test_several_filters_all_hold_and_each_has_its_own_exemptions(desk: Desk) ->
 
 
 @pytest.mark.parametrize(
-    ("where", "claims", "seen"),
-    [
-        ("port_id IN (:caller.p)", {"p": (1, 2)}, {1, 2}),
-        ("port_id IN (:caller.p)", {"p": 3}, {3}),
-        ("port_id IN (:caller.p)", {"p": ("1", "4")}, {1, 4}),
-        ("port_id IN (4, :caller.p)", {"p": (1,)}, {1, 4}),
-        ("port_id IN (:caller.p)", {"p": ()}, set()),
-        ("port_id IN (:caller.p)", {}, set()),
-        ("port_id NOT IN (:caller.p)", {"p": (1, 2)}, {3, 4}),
-        ("port_id NOT IN (:caller.p)", {"p": ()}, set()),
-        ("port_id NOT IN (:caller.p)", {}, set()),
-        ("port_id = 1 OR port_id = :caller.p", {}, set()),
-        ("NOT (port_id = :caller.p)", {}, set()),
-        ("port_id = :caller.p", {"p": 2}, {2}),
-        ("port_id = :caller.p", {"p": "2"}, {2}),
-        ("port_id = :caller.p", {"p": "02"}, set()),
-        ("port_id = :caller.p", {"p": "2 OR TRUE"}, set()),
-        ("port_id = :caller.p", {"p": True}, set()),
-        ("port_id = :caller.p", {"p": 2**70}, set()),
-        ("port_id = :caller.p", {"p": (2,)}, set()),
-        ("port_id >= :caller.low AND port_id < :caller.high", {"low": 2, "high": 4}, {2, 3}),
-        ("port_id BETWEEN :caller.low AND :caller.high", {"low": 2, "high": 3}, {2, 3}),
-        (":caller.low <= port_id", {"low": 4}, {4}),
-        ("value > :caller.x", {"x": 300}, {3, 4}),
-        ("value > :caller.x", {"x": float("nan")}, set()),
-        ("value > :caller.x", {"x": float("-inf")}, set()),
-        ("trade_date = :caller.day AND port_id = 1", {"day": "2024-01-03"}, {1}),
-        ("trade_date = :caller.day", {"day": "yesterday"}, set()),
-        ("desk = :caller.desk", {"desk": "desk3"}, {3}),
-        ("desk = :caller.desk", {"desk": 3}, set()),
-        ("desk = :caller.desk", {"desk": "desk3\0"}, set()),
-        ("desk = :caller.desk", {"desk": "\ud800"}, set()),
-        ("desk = lower(:caller.desk)", {"desk": "DESK3"}, {3}),
-        ("desk LIKE :caller.desk", {"desk": "%4"}, {4}),
-        (":caller.all", {"all": True}, ALL),
-        (":caller.all", {"all": False}, set()),
-        (":caller.level >= 3", {"level": 3}, ALL),
-        (":caller.level >= 3", {"level": 2}, set()),
-        ("concat('desk', CAST(port_id AS VARCHAR)) = :caller.name", {"name": "desk1"}, set()),
-        ('port_id = :caller."odd claim"', {"odd claim": 1}, {1}),
-        ("false", {}, set()),
-    ],
-)
-def test_claims_are_typed_and_every_doubt_means_no_rows(
-    desk: Desk, where: str, claims: dict[str, Claim], seen: set[int]
-) -> None:
-    caller = Caller("desk2", claims=claims)
-    if ":caller.name" in where:
-        # The verified name, never a claim of that name.
-        seen = {2}
-    assert {*desk.ask("SELECT n.port_id FROM p.nav AS n", "port_id int32", caller, only(where))} == seen
-
-
-@settings(max_examples=40)
-@given(
-    claim=st.one_of(
-        st.text(), st.text(alphabet="'\"\\;-) (/*%_:?\n\0éa1"), st.sampled_from(["desk1", "' OR '1'='1", "');--"])
-    )
-)
-def test_no_text_in_a_claim_is_more_than_text(desk: Desk, claim: str) -> None:
-    expected = {1} if claim == "desk1" else set()
-    policies = only("desk IN (:caller.desks)")
-    rows = desk.ask(
-        "SELECT n.port_id FROM p.nav AS n", "port_id int32", Caller("x", claims={"desks": (claim,)}), policies
-    )
-    assert {*rows} == expected
-
-
-def test_fingerprints_differ_by_policy_value_and_by_nothing_else_of_the_caller(desk: Desk) -> None:
-    def fingerprint(caller: Caller, policies: str = POLICIES) -> str:
-        return desk.plan("SELECT n.port_id FROM p.nav AS n", "port_id int32", caller, policies).fingerprint
-
-    twin = Caller("another", frozenset({"pm", "more"}), {"portfolios": (1, 2), "mail": "a@b"})
-    assert fingerprint(ALICE) == fingerprint(twin)
-    others = [
-        fingerprint(Caller("alice", frozenset({"pm"}), {"portfolios": (1, 3)})),
-        fingerprint(RISK),
-        fingerprint(NOBODY),
-        fingerprint(ALICE, POLICIES.replace("port_id IN", "port_id NOT IN")),
-    ]
-    assert len({fingerprint(ALICE), *others}) == 5
-
-
-def test_equal_looking_claims_of_other_types_do_not_share_a_plan(desk: Desk) -> None:
-    def seen(claim: Claim) -> set[int]:
-        return {
-            *desk.ask("SELECT n.port_id FROM p.nav AS n", "port_id int32", Caller("x", claims={"p": claim}), policies)
-        }
-
-    policies = only("port_id = :caller.p")
-    # To Python 1 == True == 1.0; the plan of one must not be found for the other.
-    assert [seen(1), seen(True), seen(1.0), seen("1"), seen((1,))] == [{1}, set(), set(), {1}, set()]
-
-
-def test_a_limit_means_the_same_with_and_without_a_policy(desk: Desk) -> None:
-    sql = "SELECT n.port_id, n.value FROM p.nav AS n WHERE n.trade_date = DATE '2031-01-01'"
-    columns = "port_id int32, value float64"
-    assert desk.plan(sql, columns, ALICE, only("port_id IN (:caller.portfolios)")).estimate == (
-        desk.plan(sql, columns, RISK).estimate
-    )
-    whole = sql.partition(" WHERE")[0]
-    assert desk.plan(whole, columns, ALICE, only("port_id IN (:caller.portfolios)")).estimate == (
-        desk.plan(whole, columns, RISK).estimate
-    )
-    assert desk.plan(sql, columns, RISK).estimate.files < desk.plan(whole, columns, RISK).estimate.files
-
-
-# Each would tell by the number of files whether hidden rows are there, or between which values they lie.
-PROBES = (
-    "n.port_id = 3",
-    "n.port_id = 99",
-    "n.port_id > 4",
-    "n.trade_date = DATE '2031-01-01'",
-    "n.desk > 'desk4'",
-    "TRUE",
-)
-
-
-def test_what_a_caller_is_told_of_files_does_not_tell_of_hidden_rows(desk: Desk) -> None:
-    def told(who: Caller, policies: str) -> set[Estimate]:
-        # All read the same columns, whose bytes are no secret.
-        sql = "SELECT n.port_id FROM p.nav AS n WHERE concat(n.desk, CAST(n.trade_date AS VARCHAR)) <> '' AND "
-        return {desk.plan(sql + probe, "port_id int32", who, policies).told for probe in PROBES}
-
-    filtered = only("port_id IN (:caller.portfolios)", 'except = ["risk"]')
-    assert len(told(ALICE, filtered)) == 1
-    assert {each.files for each in told(ALICE, filtered)} == {1}
-    # What is open to somebody is told as it is: the probes do tell.
-    assert {each.files for each in told(RISK, filtered)} == {0, 1}
-    assert {each.files for each in told(NOBODY, filtered)} == {0}
-    assert {each.files for each in told(Caller("x", claims={"portfolios": (99,)}), filtered)} == {0}
-
-
-def test_a_refusal_for_a_limit_has_no_figures_of_hidden_rows(desk: Desk) -> None:
-    header = '[limits]\nmax_scan = "1B"\nmax_cost = 0.00001'
-    said = {}
-    for who in (ALICE, RISK):
-        with pytest.raises(InvalidRequest) as caught:
-            desk.plan("SELECT n.port_id FROM p.nav AS n", "port_id int32", who, header=header)
-        assert caught.value.code == "scan-limit"
-        said[who.name] = caught.value.message
-    assert "would read more than the 1 bytes that it may" in said["alice"]
-    assert re.search(r"would read [0-9,]+ bytes and may read 1;", said["carol"])
-
-
-def test_masks_alone_leave_the_estimate_as_it_is(desk: Desk) -> None:
-    mask = '[[mask]]\ntable = "p.nav"\ncolumn = "desk"\nas = "NULL"\n'
-    for probe, files in (("n.port_id = 99", 0), ("n.port_id = 3", 1), ("n.desk > 'z'", 1)):
-        plan = desk.plan(f"SELECT n.port_id FROM p.nav AS n WHERE {probe}", "port_id int32", ALICE, mask)
-        assert (plan.told.files, plan.told == plan.estimate) == (files, True)
-
-
-def test_terms_about_a_masked_column_prune_no_files(desk: Desk) -> None:
-    sql = "SELECT n.port_id FROM p.nav AS n WHERE n.port_id = 99"
-    mask = '[[mask]]\ntable = "p.nav"\ncolumn = "port_id"\nas = "99"\n'
-    assert desk.plan(sql, "port_id int32", NOBODY, "").estimate.files == 0
-    assert desk.plan(sql, "port_id int32", NOBODY, mask).estimate.files == 1
-    assert len(desk.ask(sql, "port_id int32", NOBODY, mask)) == len(NAV)
-
-
-def test_renamed_columns_prune_no_files(desk: Desk) -> None:
-    sql = "SELECT x.value AS port_id FROM p.nav AS x(value, trade_date, port_id, desk) WHERE x.port_id > 100"
-    assert len(desk.ask(sql, "port_id int32", NOBODY, "")) == len(NAV)
-    assert desk.plan(sql, "port_id int32", NOBODY, "").estimate.files == 1
-
-
-def test_an_engines_reason_is_withheld_where_policies_hold(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    sql = "SELECT CAST(n.desk AS INTEGER) AS x FROM p.nav AS n"
-    with pytest.raises(EngineFailed, match="desk"):
-        desk.ask(sql, "x int32", RISK)
-    with pytest.raises(EngineFailed) as caught:
-        desk.ask(sql, "x int32", ALICE, only("port_id IN (:caller.portfolios)"))
-    assert "desk" not in caught.value.message
-
-
-@pytest.mark.parametrize(
     ("policies", "line", "message"),
     [
         ('[[row_filter]]\ntable = "p.nav"\nwher = "true"', 1, "'where' is missing"),
@@ -393,67 +205,3 @@ def test_rows_written_later_are_filtered_by_the_same_plan_inputs(lake_copy: Lake
         answer = running.pipeline.answer(after)
         assert {row["port_id"] for batch in answer.batches for row in batch.to_pylist()} == {1, 2}
         answer.execution.close()
-
-
-FAILING = [
-    "chr(CASE WHEN n.port_id > 2 THEN -1 ELSE 65 END) <> 'q'",
-    "cardinality(filter(ARRAY[2], x -> x * (CASE WHEN n.value > 300 THEN 9223372036854775807 ELSE 1 END) > 0)) < 9",
-]
-ODD_FILTER = POLICIES.replace("port_id IN (:caller.portfolios)", "port_id IN (:caller.portfolios) OR lower(desk) = 'x'")
-
-
-@pytest.mark.parametrize("term", FAILING)
-@pytest.mark.parametrize(
-    "around",
-    [
-        "SELECT n.port_id FROM p.nav AS n WHERE {term}",
-        "SELECT n.port_id FROM p.nav AS n WHERE n.port_id > 0 AND {term} AND n.trade_date >= DATE '2024-01-02'",
-        "SELECT s.port_id FROM (SELECT n.port_id, {term} AS k FROM p.nav AS n) AS s WHERE s.k",
-        "WITH w AS (SELECT value, port_id FROM p.nav) SELECT n.port_id FROM w AS n JOIN p.nav AS m ON m.port_id = n.port_id AND {term}",
-    ],
-)
-def test_a_term_that_fails_at_hidden_rows_only_does_not_fail(desk: Desk, around: str, term: str) -> None:
-    columns, sql = "port_id int32", around.format(term=term)
-    with pytest.raises(EngineFailed):
-        desk.ask(sql, columns, RISK, ODD_FILTER)
-    assert set(desk.ask(sql, columns, ALICE, ODD_FILTER)) == {1, 2}
-
-
-@pytest.mark.parametrize(
-    ("where", "needed"),
-    [
-        ("n.value > 150", False),
-        ("n.port_id IN (1, 2) OR n.desk LIKE 'd%' AND n.desk IS NOT NULL", False),
-        ("n.trade_date >= DATE '2024-01-02' AND lower(n.desk) = 'x' AND coalesce(n.desk, 'y') <> 'z'", False),
-        ("n.value > 1 + 2", False),
-        ("n.port_id = 1.5", False),
-        ("n.port_id = 1.50000000000000000000000000001", True),
-        ("n.port_id + 1 > 2", True),
-        ("CAST(n.desk AS INTEGER) = 1", True),
-        ("CASE n.port_id WHEN 1 THEN TRUE END", True),
-        ("n.desk = n.port_id", True),
-        ("n.desk LIKE n.desk", True),
-        ("EXISTS (SELECT 1 FROM p.nav AS m WHERE m.value / 2 > n.value)", True),
-    ],
-)
-def test_only_what_can_fail_costs_a_barrier(desk: Desk, where: str, needed: bool) -> None:
-    plan = desk.plan(f"SELECT n.port_id FROM p.nav AS n WHERE {where}", "port_id int32", ALICE)
-    assert ("$admitted" in plan.sql) is needed
-
-
-def test_plain_terms_are_repeated_within_a_barrier_for_the_engine_to_skip_files(desk: Desk) -> None:
-    where = "n.trade_date >= DATE '2024-01-03' AND n.port_id + 1 > 0 AND n.desk = 'desk1' AND n.value IS NULL"
-    plan = desk.plan(f"SELECT n.port_id FROM p.nav AS n WHERE {where}", "port_id int32", ALICE)
-    inner = plan.bound_sql.partition('AS "$admitted" FROM')[2].partition(') AS "n"')[0]
-    # Not the one about a masked column, nor one that holds for a null.
-    assert inner.endswith("""WHERE ("n"."trade_date" >= CAST('2024-01-03' AS DATE))""")
-
-
-def test_what_a_caller_is_told_does_not_tell_of_terms_within_a_barrier(desk: Desk) -> None:
-    told = {
-        desk.plan(
-            f"SELECT n.port_id FROM p.nav AS n WHERE n.value + 1 > 0 AND n.port_id = {port}", "port_id int32", ALICE
-        ).told
-        for port in (1, 3, 99)
-    }
-    assert len(told) == 1

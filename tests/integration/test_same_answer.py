@@ -19,9 +19,8 @@ import pytest
 import flight_client
 from flight_server.model import Dataset, Value, to_json
 from tests.fix_jdbc import Jdbc, url_of
-from tests.fix_sql import Counted
-from tests.integration.test_flight_sql import descriptor
-from tests.integration.test_flight_sql import rows as by_statement
+from tests.fix_sql import Counted, descriptor
+from tests.fix_sql import rows as by_statement
 from tests.integration.test_jdbc import NAMES, shown
 
 DATASETS = sorted(path.stem for path in (Path(__file__).parents[2] / "sql").glob("*.sql"))

@@ -18,8 +18,7 @@ from flight_server.server import Server
 from tests.fakes.aws import LocalAws
 from tests.fix_served import IDS, Labs
 from tests.fix_server import Serve
-from tests.fix_sql import Counted
-from tests.integration.test_flight_sql import descriptor
+from tests.fix_sql import Counted, descriptor
 from tests.waiting import until
 
 JOINED = """SELECT a.trade_date, a.close, b.close FROM daily_prices(?, DATE '2010-01-04') AS a

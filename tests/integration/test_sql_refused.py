@@ -21,8 +21,7 @@ from tests.fix_identity import STATIC, Client, Lake, code_of
 from tests.fix_jdbc import Jdbc, url_of
 from tests.fix_served import IDS, Labs
 from tests.fix_server import Serve, dataset, folder_of
-from tests.fix_sql import Counted, count
-from tests.integration.test_flight_sql import descriptor
+from tests.fix_sql import Counted, count, descriptor
 
 HOSTILE = [
     "SELECT 1; DROP TABLE {table}",

@@ -76,3 +76,34 @@ def test_while_too_many_wait_for_a_first_turn_only_callers_without_another_call_
         calls.spare(nobody)
     ann.call_completed(None)
     calls.spare(call(calls, "GetFlightInfo", ANN))
+
+
+class Looked(threading.Event):
+    """An event that a drain begins right after somebody has looked at it."""
+
+    def __init__(self, drain: threading.Thread) -> None:
+        super().__init__()
+        self._drain = drain
+
+    def is_set(self) -> bool:
+        found = super().is_set()
+        if not self._drain.ident:
+            self._drain.start()
+            # Done by then, unless it has to wait for who has looked.
+            self._drain.join(0.5)
+        return found
+
+
+def test_a_drain_waits_for_a_call_that_comes_in_just_then() -> None:
+    calls = Calls(Limits())
+    draining = threading.Thread(target=calls.drain, args=(60.0,))
+    calls._draining = Looked(draining)
+    late = call(calls, "DoGet", ANN)
+    calls.enter(late, stream=True)
+    until(lambda: calls.draining)
+    assert draining.is_alive()
+    late.call_completed(None)
+    draining.join(30)
+    assert not draining.is_alive()
+    with pytest.raises(Unavailable, match=r"\[draining\]"):
+        calls.enter(call(calls, "DoGet", ANN))

@@ -19,9 +19,9 @@ Edit = Callable[..., Path]
 
 def test_the_repository_is_right_and_checked_in_under_a_second() -> None:
     assert check(SQL) == []
-    started = time.process_time()
+    started = time.thread_time()
     assert check(SQL) == []
-    assert time.process_time() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_the_folder_of_these_tests_is_right(folder: Path) -> None:

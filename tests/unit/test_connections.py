@@ -6,8 +6,11 @@ import contextlib
 import os
 import resource
 import socket
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -130,3 +133,26 @@ def test_looking_leaves_no_file_open(port: Port, tmp_path: Path) -> None:
         assert connections.trim(port.number, 3, set()) == 0
         assert connections.close(port.number, {address(client)}) == 1
         assert connections.count() == before >= 4
+
+
+_WRITE = """
+import sqlite3, sys
+try:
+    sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None).execute("BEGIN IMMEDIATE")
+except sqlite3.OperationalError as error:
+    print(error)
+"""
+
+
+def test_looking_takes_no_lock_from_a_database(port: Port, tmp_path: Path) -> None:
+    """POSIX: whoever closes any descriptor of a file loses the locks of the whole process on it."""
+    client = port.connect()
+    with closing(sqlite3.connect(tmp_path / "spent.db", isolation_level=None)) as ours:
+        ours.execute("CREATE TABLE t (x)")
+        ours.execute("BEGIN IMMEDIATE")
+        ours.execute("INSERT INTO t VALUES (1)")
+        assert set(connections.traffic(port.number)) == {address(client)}
+        other = subprocess.run(
+            [sys.executable, "-c", _WRITE, str(tmp_path / "spent.db")], capture_output=True, text=True, check=True
+        )
+    assert other.stdout == "database is locked\n"

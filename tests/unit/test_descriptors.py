@@ -196,9 +196,9 @@ def test_any_path_is_a_request_or_one_of_our_errors(path: list[bytes]) -> None:
 
 def test_many_repeats_of_a_key_take_no_time() -> None:
     body = b"sample?" + b"&".join([b"l="] * 21_000)
-    started = time.process_time()
+    started = time.thread_time()
     assert len(asked(body).params["l"]) == 21_000  # type: ignore[arg-type]
-    assert time.process_time() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 def plan_of(params: dict[str, Any]) -> Plan:

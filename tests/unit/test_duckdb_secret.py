@@ -66,7 +66,7 @@ def bucket() -> Iterator[Bucket]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         made.address = f"127.0.0.1:{http.server_port}"
-        thread = threading.Thread(target=http.serve_forever, daemon=True)
+        thread = threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         yield made
         http.shutdown()

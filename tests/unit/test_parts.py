@@ -311,6 +311,7 @@ def test_several_streams_read_at_once_whatever_their_parts(tmp_path: Path) -> No
 
 
 def test_the_budget_serves_in_the_order_of_arrival() -> None:
+    """Also who would fit into what is free; both together do not, so one is done before the other begins."""
     budget = Budget(100)
     served: list[str] = []
     never = threading.Event()
@@ -322,7 +323,7 @@ def test_the_budget_serves_in_the_order_of_arrival() -> None:
     with budget.hold(lambda _: 60, never):
         large = in_background(take, "large", 80)
         until(lambda: budget.waiting == 1)
-        small = in_background(take, "small", 10)
+        small = in_background(take, "small", 30)
         until(lambda: budget.waiting == 2)
         assert served == []
     large.get()

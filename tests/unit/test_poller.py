@@ -68,3 +68,19 @@ def test_a_watch_that_was_left_does_not_end_another_of_its_query(api: Gated, pol
     poller.unwatch(left)
     api.gate.release(2)
     assert stays.changed.wait(WAIT_S)
+
+
+def test_who_watches_when_the_poller_closes_hears_of_it_and_who_comes_later_too(api: Gated, poller: Poller) -> None:
+    early = poller.watch("q")
+    assert api.called.acquire(timeout=WAIT_S)
+    closing = threading.Thread(target=poller.close)
+    closing.start()
+    # Its query is being looked at, and that answer comes when nobody waits for it any more.
+    assert early.changed.wait(WAIT_S)
+    late = poller.watch("q")
+    assert late.changed.is_set()
+    api.gate.release()
+    closing.join(WAIT_S)
+    assert [str(each.error) for each in (early, late)] == [
+        "[draining] the server is stopping; nobody looks after the query any more"
+    ] * 2

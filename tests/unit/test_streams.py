@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from flight_server.errors import EngineFailed, TimedOut, Unavailable
 from flight_server.service.streams import Prefetch, slices, stream
+from tests.waiting import until
 
 SCHEMA = pa.schema([("x", pa.int64())])
 
@@ -37,7 +38,7 @@ class Engine:
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         for each in self._batches:
             if self.given == self.blocks_after:
-                self.go.wait(10)
+                self.go.wait(60)
             time.sleep(self._pause_s)
             self.given += 1
             yield each
@@ -57,13 +58,6 @@ def answer(engine: Engine, **changed: Any) -> Iterator[pa.RecordBatch]:
     finally:
         engine.go.set()
         prefetch.close()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert condition()
 
 
 def test_batches_arrive_in_order_and_end() -> None:
@@ -89,7 +83,7 @@ def test_at_most_two_batches_more_than_were_taken_are_made() -> None:
     for taken in range(1, 5):
         next(read)
         # Two are ready, one more is in the engine's hands.
-        wait_for(lambda taken=taken: engine.given >= taken + 2)  # type: ignore[misc]
+        until(lambda taken=taken: engine.given >= taken + 2)  # type: ignore[misc]
         time.sleep(0.02)
         assert engine.given <= taken + 3
     read.close()  # type: ignore[attr-defined]
@@ -107,17 +101,16 @@ def test_closing_while_the_engine_blocks_ends_the_thread_once_it_is_stopped() ->
     time.sleep(0.05)
     assert closing.is_alive()
     engine.go.set()
-    closing.join(1)
-    wait_for(lambda: threading.active_count() <= before)
+    closing.join(30)
+    until(lambda: threading.active_count() <= before)
 
 
 def test_closing_while_the_reader_sleeps_ends_the_thread() -> None:
     prefetch = Prefetch(iter(Engine(*[batch(1)] * 10)))
-    wait_for(lambda: prefetch.take(0.01) is not None)
-    started = time.monotonic()
+    until(lambda: prefetch.take(0.01) is not None)
     prefetch.close()
     prefetch.close()
-    assert time.monotonic() - started < 0.5
+    assert not prefetch._thread.is_alive()
 
 
 def test_a_silent_engine_is_covered_by_empty_batches() -> None:
@@ -132,15 +125,16 @@ def test_a_silent_engine_is_covered_by_empty_batches() -> None:
 
 
 def test_an_engine_that_gives_empty_batches_is_covered_too() -> None:
-    read = answer(Engine(*[batch()] * 1000, pause_s=0.01), heartbeat_s=0.1)
-    started = time.monotonic()
+    engine = Engine(*[batch()] * 1000, pause_s=0.01)
+    read = answer(engine, heartbeat_s=0.1)
     assert next(read).num_rows == 0
-    assert time.monotonic() - started < 2
+    # Long before its end.
+    assert engine.given < 900
     read.close()  # type: ignore[attr-defined]
 
 
 def test_no_heartbeat_is_sent_while_rows_are() -> None:
-    assert all(each.num_rows for each in answer(Engine(*[batch(1)] * 20, pause_s=0.01), heartbeat_s=0.15))
+    assert all(each.num_rows for each in answer(Engine(*[batch(1)] * 24, pause_s=0.05), heartbeat_s=1.0))
 
 
 def test_a_blocked_engine_is_stopped_at_its_time_limit() -> None:
@@ -149,20 +143,20 @@ def test_a_blocked_engine_is_stopped_at_its_time_limit() -> None:
     started = time.monotonic()
     with pytest.raises(TimedOut, match=r"the query took longer than 0.2 s and was stopped"):
         list(answer(engine, timeout_s=0.2))
-    assert 0.2 <= time.monotonic() - started < 1.2
+    assert time.monotonic() - started >= 0.2
 
 
 def test_an_engine_that_keeps_giving_is_stopped_at_its_time_limit() -> None:
-    started = time.monotonic()
+    engine = Engine(*[batch(1)] * 1000, pause_s=0.01)
     with pytest.raises(TimedOut):
-        list(answer(Engine(*[batch(1)] * 1000, pause_s=0.01), timeout_s=0.3))
-    assert time.monotonic() - started < 2
+        list(answer(engine, timeout_s=0.3))
+    assert engine.given < 900
 
 
 def test_a_slow_reader_does_not_use_up_the_time_limit() -> None:
     rows = 0
-    for each in answer(Engine(*[batch(1)] * 12), timeout_s=0.3):
-        time.sleep(0.05)
+    for each in answer(Engine(*[batch(1)] * 12), timeout_s=1.0):
+        time.sleep(0.1)
         rows += each.num_rows
     assert rows == 12
 
@@ -172,9 +166,8 @@ def test_a_cancelled_call_ends_quietly_while_the_engine_blocks() -> None:
     engine.blocks_after = 0
     cancelled = threading.Event()
     threading.Timer(0.1, cancelled.set).start()
-    started = time.monotonic()
+    # Or it would end with the time limit.
     assert list(answer(engine, is_cancelled=cancelled.is_set)) == []
-    assert time.monotonic() - started < 0.6
 
 
 def test_a_server_that_stops_says_so() -> None:

@@ -125,3 +125,36 @@ def test_what_athena_cannot_say_is_refused_and_not_left_out() -> None:
     sql = "SELECT sum(x) OVER (ORDER BY x ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING EXCLUDE CURRENT ROW) AS s FROM d.t"
     with pytest.raises(InvalidRequest, match="Athena cannot say this: EXCLUDE clause"):
         dialect.canonical(qualified(tree(sql), {"d.t": {"x": "INTEGER"}}))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "split_part({}, 'a', 1)",
+        "regexp_extract({}, 'a')",
+        "CAST(array_position(ARRAY[{}], 'a') AS VARCHAR)",
+        "array_max(ARRAY[{}])",
+        "array_min(ARRAY[split_part({}, 'b', 1)])",
+        "array_join(slice(ARRAY[{}], 1, 2), '')",
+    ],
+)
+def test_a_nest_of_what_is_written_twice_for_duckdb_is_refused(call: str) -> None:
+    """Each level doubles all below it: fourteen were a million letters of SQL, and 26 s of planning."""
+
+    def sql(levels: int) -> str:
+        text = "'a'"
+        for _ in range(levels):
+            text = call.format(text)
+        return dialect.to_duckdb(qualified(tree(f"SELECT {text} AS x"), {}), {}, {})
+
+    assert len(sql(2)) < 5_000
+    with pytest.raises(InvalidRequest, match="sql-refused.*in one another more than 5 times; put the inner ones into"):
+        sql(6)
+
+
+def test_the_last_step_of_a_reduce_may_name_its_state_any_number_of_times() -> None:
+    text = "1"
+    for _ in range(4):
+        text = f"reduce(ARRAY[{text}], 0, (s, x) -> s + x, s -> {' + '.join(['s'] * 50)})"
+    sql = dialect.to_duckdb(qualified(tree(f"SELECT {text} AS x"), {}), {}, {})
+    assert len(sql) < 10_000

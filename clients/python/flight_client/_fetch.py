@@ -136,6 +136,10 @@ class Fetch:
                 self._running.discard(stream)
 
     def _pass_on(self, index: int, stream: Stream) -> None:
+        if self._closed.is_set():
+            # It came too late for `close` to know of it, and a server that computes may say nothing for long.
+            stream.cancel()
+            return
         for batch in stream.batches():
             if self._closed.is_set():
                 stream.cancel()

@@ -125,23 +125,28 @@ class AthenaEngine:
             return shared.payer is waiter
 
     @staticmethod
-    def _bill(shared: SharedQuery) -> None:
-        if shared.payer is None and shared.done.is_set() and shared.waiters:
+    def _bill(shared: SharedQuery) -> bool:
+        """Who pays for a query that has ended is known from then on. Whether it has."""
+        ended = shared.done.is_set()
+        if ended and shared.payer is None and shared.waiters:
             shared.payer = shared.waiters[0]
+        return ended
 
     def leave(self, shared: SharedQuery, waiter: object) -> bool:
         """One waiter less; without any the query is stopped. Whether it was, and may have scanned something."""
         with self._lock:
             self._ending = {query for query in self._ending if not query.done.is_set()}
-            self._bill(shared)
+            # Looked at once: a query that ends just then is billed to nobody else, so it counts as stopped.
+            ended = self._bill(shared)
             shared.waiters.remove(waiter)
-            stopped = not shared.waiters and not shared.done.is_set() and shared.asked
-            if not shared.waiters:
-                shared.abandoned.set()
-                self._ending.add(shared)
-                if self._running.get(shared.plan.fingerprint) is shared:
-                    del self._running[shared.plan.fingerprint]
-            return stopped
+            if shared.waiters:
+                return False
+            shared.abandoned.set()
+            self._ending.add(shared)
+            if self._running.get(shared.plan.fingerprint) is shared:
+                del self._running[shared.plan.fingerprint]
+            # Only now: one that is not asked for yet looks whether it is abandoned, and one of the two sees the other.
+            return not ended and shared.asked
 
     def close(self) -> None:
         """Stop what runs, on Athena too, and end all threads."""

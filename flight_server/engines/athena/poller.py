@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 from flight_server.config import Athena
 from flight_server.engines.athena.api import BATCH_MAX, Api, QueryStatus
-from flight_server.errors import EngineFailed, Error
+from flight_server.errors import EngineFailed, Error, Unavailable
 from flight_server.telemetry import log, metrics
 
 # Each pause is half as long again as the one before: a query that has run for a minute is looked at every second.
 _BACK_OFF = 1.5
+_CLOSED = Unavailable("draining", "the server is stopping; nobody looks after the query any more")
 
 
 @dataclass(eq=False)
@@ -45,11 +46,13 @@ class Poller:
         self._thread.start()
 
     def watch(self, query_id: str) -> Watch:
-        """Begin to watch a query."""
+        """Begin to watch a query. After `close` there is nobody who looks: it ends with that error at once."""
         watch = Watch(query_id, self._settings.poll_min_s, time.monotonic() + self._settings.poll_min_s)
         with self._changed:
             self._watches.add(watch)
             self._changed.notify_all()
+            if self._closed:
+                self._tell(watch, _CLOSED)
         return watch
 
     def unwatch(self, watch: Watch) -> None:
@@ -57,8 +60,11 @@ class Poller:
             self._watches.discard(watch)
 
     def close(self) -> None:
+        """Look no more. Whoever still waits is told so."""
         with self._changed:
             self._closed = True
+            for watch in list(self._watches):
+                self._tell(watch, _CLOSED)
             self._changed.notify_all()
         self._thread.join()
 
@@ -113,6 +119,9 @@ class Poller:
             for watch in due:
                 watch.due = time.monotonic() + pause_s
                 if self._throttled_s > self._settings.throttle_wait_s:
-                    self._watches.discard(watch)
-                    watch.error = error
-                    watch.changed.set()
+                    self._tell(watch, error)
+
+    def _tell(self, watch: Watch, error: Error) -> None:
+        self._watches.discard(watch)
+        watch.error = error
+        watch.changed.set()

@@ -54,6 +54,8 @@ class Execution:
     queue_ms: int = 0
     engine_ms: int = 0
     failure: dict[str, Any] | None = None
+    # Rows that its output has so far.
+    written: int = 0
 
     @property
     def database(self) -> str:
@@ -205,7 +207,10 @@ class Executions:
                 "succeeded": states["SUCCEEDED"],
                 "failed": states["FAILED"],
                 "queries": [e.query for e in self._all.values()],
-                "executions": [{"id": e.id, "state": e.state, "history": list(e.history)} for e in self._all.values()],
+                "executions": [
+                    {"id": e.id, "state": e.state, "history": list(e.history), "written": e.written}
+                    for e in self._all.values()
+                ],
             }
 
     def close(self) -> None:
@@ -310,6 +315,7 @@ class Executions:
             )
 
         def check(rows: int) -> None:
+            execution.written = max(rows, execution.written)
             self._wait(execution, self._faults.batch_s if rows >= 0 else 0)
             if planned and (rows < 0 or rows >= after > 0):
                 raise failed()
