@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
@@ -30,6 +30,8 @@ _RECEIPT = "r1."
 RECEIPT_BYTES_MAX = 4096
 _KINDS = "a pin's name, a receipt, or an ISO timestamp such as 2024-01-31T00:00:00Z"
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -40,7 +42,12 @@ class Moment:
     def snapshot(self, name: str, table: Table) -> int | None:
         found = table.snapshot_as_of_timestamp(int(self.at.timestamp() * 1000))
         if found is None:
-            raise NotFound("unknown-pin", f"{name} has no snapshot as old as {self.at.isoformat()}")
+            first = min((entry.timestamp_ms for entry in table.history()), default=None)
+            known = "it has none at all"
+            if first is not None:
+                # Exact, so that what is said can be asked for.
+                known = f"its first is of {(_EPOCH + timedelta(milliseconds=first)).isoformat()}"
+            raise NotFound("unknown-pin", f"{name} has no snapshot as old as {self.at.isoformat()}; {known}")
         return found.snapshot_id
 
 

@@ -142,8 +142,12 @@ def test_a_plan_reads_as_of_a_moment(own_two_tables: TwoTables) -> None:
     assert planner.plan(asked, values, "duckdb", BOUNDS, as_of=moment).pins == planner.plan(
         asked, values, "duckdb", BOUNDS, snapshots={pin.table: pin.snapshot_id for pin in before.pins}
     ).pins  # fmt: skip
-    with pytest.raises(NotFound, match=r"\[unknown-pin\] d.t has no snapshot as old as 2001"):
+    with pytest.raises(NotFound, match=r"\[unknown-pin\] d.t has no snapshot as old as 2001") as refused:
         planner.plan(asked, values, "duckdb", BOUNDS, as_of=Moment(datetime(2001, 1, 1, tzinfo=UTC)))
+    first = Moment(datetime.fromisoformat(refused.value.message.partition("its first is of ")[2]))
+    oldest = own_two_tables.catalog.load_table("d.t").history()[0].snapshot_id
+    read = {pin.table: pin.snapshot_id for pin in planner.plan(asked, values, "duckdb", BOUNDS, as_of=first).pins}
+    assert read["d.t"] == oldest
 
 
 def test_a_ticket_for_an_empty_table_does_not_read_what_was_loaded_since(own_two_tables: TwoTables) -> None:
