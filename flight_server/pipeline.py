@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Literal
@@ -26,8 +26,8 @@ from flight_server.model import (
     Value,
     to_json,
 )
+from flight_server.plan import allowed, as_of
 from flight_server.plan.planner import Planner
-from flight_server.plan.scan import moment
 from flight_server.results.contract import conform
 from flight_server.statements import Compiled, Statements
 from flight_server.telemetry import log, traces
@@ -82,6 +82,27 @@ class Pipeline:
         """The Arrow schema of such a table, docs in its metadata."""
         return self._sql().table_schema(table, caller)
 
+    def readable(self, caller: Caller) -> list[str]:
+        """The tables that the caller's datasets read, and those that it may name in SQL, sorted."""
+        read = set(_tables_of(self.registry.visible(caller)))
+        return sorted(read.union(self._statements.tables(caller) if self._statements else ()))
+
+    def tables_read(self) -> list[str]:
+        """The tables that the datasets read, sorted."""
+        return _tables_of(self.registry.all())
+
+    def pins(self, caller: Caller) -> dict[str, dict[str, int]]:
+        """The pins that the caller can ask with, each with the snapshots of those tables that the caller can read."""
+        return self._planner.pins(self.readable(caller))
+
+    def all_pins(self) -> dict[str, dict[str, int]]:
+        """All pins of the catalog."""
+        return self._planner.pins(self._planner.tables())
+
+    def snapshots(self, tables: Iterable[str]) -> dict[str, int | None]:
+        """What would be read now of those of these tables that are there; None of an empty one."""
+        return self._planner.snapshots(tables)
+
     def plan(self, request: Request, caller: Caller) -> Plan:
         """How the request will be answered: validated, pinned, priced. Runs nothing."""
         # Read once: a reload in between must not join a dataset with the policies of another state.
@@ -109,7 +130,7 @@ class Pipeline:
             values,
             self._engine_name(dataset, request, caller),
             self._bounds(dataset),
-            moment(request.as_of) if request.as_of is not None else None,
+            as_of.parse(request.as_of) if request.as_of is not None else None,
             request.pins,
             caller,
             registry.policies,
@@ -147,8 +168,8 @@ class Pipeline:
         if request.sql is None:
             dataset = registry.get(request.dataset, request.version, caller)
             return dataset, resolve(dataset, request.params, self._today())
-        as_of = moment(request.as_of) if request.as_of is not None else None
-        compiled = self._sql().compile(request, registry, caller, self._today(), as_of)
+        at = as_of.parse(request.as_of) if request.as_of is not None else None
+        compiled = self._sql().compile(request, registry, caller, self._today(), at)
         return compiled.dataset, compiled.values
 
     def _sql(self) -> Statements:
@@ -185,6 +206,12 @@ class Pipeline:
             cost_usd=said.max_cost_usd,
             bytes=min(said.max_bytes or server.bytes_max, server.bytes_max),
         )
+
+
+def _tables_of(datasets: Iterable[Dataset]) -> list[str]:
+    """The tables of the catalog that these read: those of the server's own are in none."""
+    trees = (dataset.tree for dataset in datasets if dataset.engine != "system")
+    return sorted({table for tree in trees for table in allowed.table_names(tree)})
 
 
 def question(plan: Plan) -> Request:

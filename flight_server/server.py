@@ -10,7 +10,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError
 from pyarrow import fs as pafs
 from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
 
 from flight_server import preconditions, scratch
 from flight_server.config import Config
@@ -55,6 +56,7 @@ from flight_server.statements import Statements
 from flight_server.tables.catalog import open_catalog, translated
 from flight_server.tables.locate import locator
 from flight_server.tables.missing import WAY_OUT, missing
+from flight_server.tables.pins import Tags
 from flight_server.telemetry import log, metrics, traces
 from flight_server.telemetry.records import TABLES, Records
 
@@ -62,6 +64,8 @@ from flight_server.telemetry.records import TABLES, Records
 _S3_CONNECT_S, _S3_REQUEST_S = 5, 30
 # Athena's calls answer within a second; the default of a minute would hold up the one poller for all queries.
 _ATHENA_CONNECT_S, _ATHENA_READ_S = 5, 10
+# What a catalog is asked for by a server whose datasets read no table.
+_NO_TABLE = "default.none"
 
 
 @dataclass
@@ -182,7 +186,7 @@ def build(config: Config) -> Server:
         _tell_missing(catalog, found)
         location = f"{_scheme(config)}://{config.server.host}:{config.server.port}"
         tickets = Tickets(key, config.server.ticket_ttl_s)
-        service = FlightService(location, pipeline, config, tickets, authentication, audit, records)
+        service = FlightService(location, pipeline, config, tickets, authentication, audit, records, Tags(catalog))
         undo.callback(service.shutdown)
         checks = build_checks(config, pipeline, engines, catalog)
         if config.audit.file is not None:
@@ -241,10 +245,12 @@ def build_checks(
     config: Config, pipeline: Pipeline, engines: dict[EngineName, Engine], catalog: Catalog
 ) -> dict[str, Check]:
     """What must be well for this replica to be asked."""
+    locate = locator(catalog)
 
     def reachable() -> None:
-        with translated("reach the catalog"):
-            catalog.list_namespaces()
+        # As a plan asks it, so that it takes no other right than plans do.
+        with translated("reach the catalog"), suppress(NoSuchTableError):
+            locate(next(iter(pipeline.tables_read()), _NO_TABLE))
 
     def room() -> None:
         free = shutil.disk_usage(tempfile.gettempdir()).free

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from flight_server.engines.result_types import ResultTypes
 from flight_server.errors import InvalidRequest, NotFound, ServerError, nearest
 from flight_server.model import CachePolicy, Caller, Dataset, Limits, ParamType, Request, Value
 from flight_server.plan import allowed, arguments, bind, dialect, literals
+from flight_server.plan.as_of import AsOf
 from flight_server.plan.kept import BYTES_MAX, Kept, tree_bytes
 from flight_server.plan.planner import Planner
 from flight_server.plan.shape import Shape, parameter_types, shape
@@ -89,7 +90,7 @@ class Statements:
         return Compiled(_unnamed(statement, found, found.tree, datasets), {}, found.parameters)
 
     def compile(
-        self, request: Request, registry: Registry, caller: Caller, today: date, as_of: datetime | None
+        self, request: Request, registry: Registry, caller: Caller, today: date, as_of: AsOf | None
     ) -> Compiled:
         """The statement with the request's values bound: `params` has those of the `?`, by number.
 
@@ -124,7 +125,7 @@ class Statements:
             raise _no_tables(statement.tables[0])
         return statement, [_called(call, registry, caller) for call in statement.calls]
 
-    def _tables(self, statement: Statement, as_of: datetime | None) -> dict[str, dict[str, str]]:
+    def _tables(self, statement: Statement, as_of: AsOf | None) -> dict[str, dict[str, str]]:
         """The columns of the tables that the statement names itself."""
         return {name: self._columns(name, as_of) for name in statement.tables}
 
@@ -136,7 +137,7 @@ class Statements:
             self._shapes.put(key, found, len(statement.text) + tree_bytes(found.tree))
         return found
 
-    def _columns(self, table: str, as_of: datetime | None) -> dict[str, str]:
+    def _columns(self, table: str, as_of: AsOf | None) -> dict[str, str]:
         try:
             return self._planner.columns(table, as_of)
         except ServerError:

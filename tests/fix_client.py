@@ -109,7 +109,9 @@ def served_alone(settings: config.Config, **env: str) -> Iterator[ServerProcess]
     )
     try:
         assert process.stdout is not None
-        yield ServerProcess(f"grpc://localhost:{process.stdout.readline().strip()}", process)
+        port = process.stdout.readline().strip()
+        assert port, f"the server ended with {process.wait(10)} before it listened"
+        yield ServerProcess(f"grpc://localhost:{port}", process)
     finally:
         process.kill()
         process.wait()

@@ -83,10 +83,13 @@ class Reply:
     trailers: dict[str, str]
 
 
-def raw(server: Server, method: str, body: bytes, timeout_s: float = 20.0) -> Reply:
+def raw(server: Server, method: str, body: bytes, timeout_s: float = 20.0, token: str = "") -> Reply:
     """Call a Flight RPC that answers with a stream or one message, with a protobuf body made by hand."""
+    headers = [("authorization", f"Bearer {token}")] if token else []
     with grpc.insecure_channel(f"localhost:{server.port}") as channel:
-        call = channel.unary_stream(f"/arrow.flight.protocol.FlightService/{method}")(body, timeout=timeout_s)
+        call = channel.unary_stream(f"/arrow.flight.protocol.FlightService/{method}")(
+            body, timeout=timeout_s, metadata=headers
+        )
         messages: list[bytes] = []
         with contextlib.suppress(grpc.RpcError):
             messages.extend(call)

@@ -145,6 +145,9 @@ REFUSED = (*WRITES, "CommandStatementSubstraitPlan")
 OTHERS: dict[str, tuple[str, str, Callable[[Client, Channel], object]]] = {
     "ListFlights": ("list_flights", "ok", lambda c, _: c.listed()),
     "ListActions": ("list_actions", "ok", lambda c, _: list(c.flight.list_actions(c.options))),
+    "pins": ("do_action", "ok", lambda c, _: c.action("pins", {})),
+    "pin": ("do_action", "not-allowed", lambda c, _: c.action("pin", {"name": "eom"})),
+    "unpin": ("do_action", "not-allowed", lambda c, _: c.action("unpin", {"name": "eom"})),
     "DoAction unknown": ("do_action", "unsupported", lambda c, _: c.action("none", {})),
     "ListFlights with a glob": (
         "list_flights",

@@ -129,7 +129,7 @@ def _unresolved(dataset: Dataset, error: InvalidRequest, schemas: Schemas) -> Da
     if not found:
         return error_at(dataset, None, error.message)
     name = found[1]
-    used = {allowed.table_name(table) for table in allowed.tables(dataset.tree)}
+    used = allowed.table_names(dataset.tree)
     having = sorted(table for table in used if name.lower() in schemas[table])
     nodes = [node for node in dataset.tree.find_all(exp.Column) if node.name.lower() == name.lower()]
     # Where the name is in a table and still unknown, it is the one that does not say which table it means.

@@ -99,7 +99,7 @@ class _Run:
 
     def outcomes(self, definitions: Mapping[str, Definition], folder: Path) -> Iterator[Outcome]:
         test = cases.read(self.path) if self.path.exists() else TestFile(self.path, {}, ())
-        tables = {allowed.table_name(node) for node in allowed.tables(self.dataset.tree)}
+        tables = set(allowed.table_names(self.dataset.tree))
         missing = sorted(tables - definitions.keys())
         if missing:
             raise DatasetError(self.dataset.path, 0, 0, f"there is no DDL of {missing[0]!r} in {TABLES}/")

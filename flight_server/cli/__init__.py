@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from flight_server import __version__
+from flight_server.cli import stdout
 from flight_server.errors import Error
 
 # Where each command's function is, in the order of --help; a Typer of its own is a group of commands.
@@ -76,9 +77,17 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the `athena-flight` command. Exits with 0, 1 (failed or refused) or 2 (wrong usage)."""
+    """Entry point of the `athena-flight` command. Exits with 0, 1 (failed or refused) or 2 (wrong usage), or 141.
+
+    141 where the reader of its output has gone (`cli/stdout.py`).
+    """
+    stdout.guard()
     try:
-        app(args=arguments, prog_name="athena-flight")
+        try:
+            app(args=arguments, prog_name="athena-flight")
+        finally:
+            # Here, where it can still be told that it fails.
+            sys.stdout.flush()
     except Error as error:
         print(f"error: {line(error)}", file=sys.stderr)
         sys.exit(1)

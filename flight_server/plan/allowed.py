@@ -119,6 +119,11 @@ def table_name(node: exp.Table) -> str:
     return f"{node.db}.{node.name}".lower()
 
 
+def table_names(tree: exp.Query) -> list[str]:
+    """The tables that a tree reads, each once, sorted."""
+    return sorted({table_name(node) for node in tables(tree)})
+
+
 def _cte_names(tree: exp.Query) -> set[str]:
     return {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
 

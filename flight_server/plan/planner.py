@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
@@ -25,6 +26,7 @@ from flight_server.model import (
     Value,
 )
 from flight_server.plan import allowed, bind, dialect, fitting, policies, pushdown, scan
+from flight_server.plan.as_of import AsOf
 from flight_server.plan.barrier import Barrier
 from flight_server.plan.dialect import Schemas
 from flight_server.plan.kept import BYTES_MAX, Kept, tree_bytes
@@ -57,12 +59,12 @@ class Planner:
         values: Mapping[str, Value],
         engine: EngineName,
         bounds: Bounds,
-        as_of: datetime | None = None,
+        as_of: AsOf | None = None,
         snapshots: Mapping[str, int | None] | None = None,
         caller: Caller = ANONYMOUS,
         in_force: Policies = Policies(),  # noqa: B008 - frozen
     ) -> Plan:
-        """The plan at the current snapshots, at the moment `as_of`, or at the given `snapshots`.
+        """The plan at the current snapshots, at those that `as_of` names, or at the given `snapshots`.
 
         The policies `in_force` are put around every scan, with the claims of `caller`, after optional terms have been
         removed, so that no request can drop them. Files are counted from the dataset's own terms.
@@ -88,13 +90,25 @@ class Planner:
             self._plans.put(key, plan, _size(plan))
         return plan
 
-    def columns(self, table: str, as_of: datetime | None = None) -> dict[str, str]:
+    def columns(self, table: str, as_of: AsOf | None = None) -> dict[str, str]:
         """Columns and Athena types of the table `database.table`. Raises ServerError where there is none."""
         return sql_schema(self._tables.pin(table, as_of).schema)
 
     def tables(self) -> list[str]:
         """All tables of the catalog as `database.table`, sorted."""
         return self._tables.names()
+
+    def pins(self, tables: Iterable[str]) -> dict[str, dict[str, int]]:
+        """The pins of these tables, each with the snapshots of those that are in it."""
+        return self._tables.pins(tables)
+
+    def snapshots(self, tables: Iterable[str]) -> dict[str, int | None]:
+        """What a plan would read now of those of these tables that are there; None of an empty one."""
+        found: dict[str, int | None] = {}
+        for name in tables:
+            with suppress(ServerError):
+                found[name] = self._tables.pin(name).pin.snapshot_id
+        return found
 
     def notes(self, table: str) -> dict[str, tuple[bool, str]]:
         """Of each column of `database.table`: whether it may be null, and its doc."""
@@ -217,9 +231,9 @@ class Planner:
         return _over(bounds, self._estimate(self._scans(tree, pinned, held))) is None
 
     def _pin(
-        self, dataset: Dataset, as_of: datetime | None, snapshots: Mapping[str, int | None] | None
+        self, dataset: Dataset, as_of: AsOf | None, snapshots: Mapping[str, int | None] | None
     ) -> dict[str, PinnedTable]:
-        names = sorted({allowed.table_name(node) for node in allowed.tables(dataset.tree)})
+        names = allowed.table_names(dataset.tree)
         pinned = {name: self._tables.pin(name, as_of, (snapshots or {}).get(name)) for name in names}
         for name, snapshot in (snapshots or {}).items():
             # No snapshot is one too: that of a table before its first commit, which cannot be read any more.

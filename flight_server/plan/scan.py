@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from types import MappingProxyType
 
+from botocore.exceptions import BotoCoreError, ClientError
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import BooleanExpression
@@ -25,6 +25,7 @@ from flight_server.config import Cost
 from flight_server.errors import InvalidRequest, NotFound, ServerError, TableError, first_line
 from flight_server.model import Estimate, TablePin
 from flight_server.plan import pushdown
+from flight_server.plan.as_of import AsOf, tags
 
 # Tables kept; the metadata of one is some tens of kB.
 _TABLES_MAX = 200
@@ -73,12 +74,12 @@ class Tables:
         self._tables: OrderedDict[str, Table] = OrderedDict()
         self._files: OrderedDict[tuple[str, int, str, tuple[str, ...]], FileSet] = OrderedDict()
 
-    def pin(self, name: str, as_of: datetime | None = None, snapshot: int | None = None) -> PinnedTable:
-        """The table `database.table` at its published or else current snapshot, at a moment, or at a given snapshot.
+    def pin(self, name: str, as_of: AsOf | None = None, snapshot: int | None = None) -> PinnedTable:
+        """The table `database.table` at its published or else current snapshot, as of something, or at a given one.
 
-        Raises NotFound (unknown-pin) where the table has no snapshot so old, InvalidRequest (expired-ticket) where
-        the given snapshot has been expired, ServerError (internal) where there is no such table, or where its published
-        snapshot is gone, TableError where the catalog or its storage does not answer.
+        Raises NotFound (unknown-pin) where `as_of` names no snapshot of the table, InvalidRequest (expired-ticket)
+        where the given snapshot has been expired, ServerError (internal) where there is no such table, or where its
+        published snapshot is gone, TableError where the catalog or its storage does not answer.
         """
         if name in self._own:
             if as_of is not None:
@@ -87,10 +88,7 @@ class Tables:
         table = self._current(name)
         current = published(table) or table.metadata.current_snapshot_id
         if as_of is not None:
-            moment = table.snapshot_as_of_timestamp(int(as_of.timestamp() * 1000))
-            if moment is None:
-                raise NotFound("unknown-pin", f"{name} has no snapshot as old as {as_of.isoformat()}")
-            current = moment.snapshot_id
+            current = as_of.snapshot(name, table)
         elif snapshot is not None:
             if table.snapshot_by_id(snapshot) is None:
                 raise InvalidRequest("expired-ticket", f"{name} no longer has the snapshot of this ticket; ask again")
@@ -108,9 +106,22 @@ class Tables:
 
     def names(self) -> list[str]:
         """All tables of the catalog as `database.table`, sorted."""
-        return sorted(
-            ".".join(name) for space in self._catalog.list_namespaces() for name in self._catalog.list_tables(space)
-        )
+        try:
+            return table_names(self._catalog)
+        except (ClientError, BotoCoreError) as error:
+            raise TableError(f"cannot list the tables: {first_line(error)}") from error
+
+    def pins(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
+        """The pins of these tables: of each, the snapshots of those in it. Tables that are gone have none."""
+        found: dict[str, dict[str, int]] = {}
+        for name in names:
+            try:
+                table = self._current(name)
+            except ServerError:
+                continue
+            for pin, snapshot in tags(table).items():
+                found.setdefault(pin, {})[name] = snapshot
+        return dict(sorted(found.items()))
 
     def _current(self, name: str) -> Table:
         try:
@@ -183,6 +194,19 @@ class Tables:
         return files
 
 
+def table_names(catalog: Catalog) -> list[str]:
+    """All tables of the catalog that may be listed, as `database.table`, sorted."""
+    found: list[str] = []
+    for space in catalog.list_namespaces():
+        try:
+            found += [".".join(name) for name in catalog.list_tables(space)]
+        except ClientError as error:
+            # Glue names every database of the account; those that the role may not look into are somebody else's.
+            if error.response["Error"]["Code"] != "AccessDeniedException":
+                raise
+    return sorted(found)
+
+
 @contextmanager
 def _read(what: str) -> Iterator[None]:
     """Turn what S3 or a disk says into TableError: not the server is at fault, and its traceback helps nobody."""
@@ -203,17 +227,6 @@ def estimate(scans: Mapping[str, list[FileSet]], cost: Cost) -> Estimate:
     files = sum(len(each.paths) for sets in scans.values() for each in sets)
     size = sum(each.bytes for sets in scans.values() for each in sets)
     return Estimate(files, size, cost.usd(size))
-
-
-def moment(as_of: str) -> datetime:
-    """The moment that an `as_of` names. Without a time zone it is UTC. Raises NotFound (unknown-pin)."""
-    try:
-        found = datetime.fromisoformat(as_of)
-    except ValueError:
-        raise NotFound(
-            "unknown-pin", f"as_of {as_of[:80]!r} is no ISO timestamp such as 2024-01-31T00:00:00Z"
-        ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _field_ids(schema: Schema, columns: tuple[str, ...]) -> set[int]:

@@ -6,8 +6,9 @@ Those of Flight SQL and of Flight itself are in `flight_sql/`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pyarrow.flight as flight
 
@@ -19,6 +20,7 @@ from flight_server.service import descriptors, infos
 from flight_server.service.admission import Rate
 from flight_server.service.call import Call
 from flight_server.service.descriptors import Tickets
+from flight_server.service.pins import Pins
 from flight_server.service.plans import Plans
 from flight_server.service.spending import Spending
 from flight_server.service.submissions import Submissions
@@ -31,6 +33,9 @@ ACTIONS = {
     "status": 'How a submitted query stands, as JSON. Body: {"id": "…"}',
     "result": 'A FlightInfo for the result of a submitted query that succeeded. Body: {"id": "…"}',
     "cancel": 'Stop a submitted query. Body: {"id": "…"}',
+    "pins": "The pins that as_of accepts here, each with its tables and their snapshots, as JSON. Body: none",
+    "pin": 'Keep snapshots for as_of. Body: {"name": "…"}, perhaps "tables": a list of them, or an object of snapshots',
+    "unpin": 'Remove a pin. Body: {"name": "…"}',
 }
 
 
@@ -45,6 +50,7 @@ class Actions:
         spending: Spending,
         statements: Rate,
         tickets: Tickets,
+        pins: Pins,
         body_max: int,
     ) -> None:
         self._pipeline = pipeline
@@ -53,6 +59,7 @@ class Actions:
         self._statements = statements
         self._submissions = submissions
         self._tickets = tickets
+        self._pins = pins
         self._body_max = body_max
 
     def act(self, kind: str, call: Call, body: bytes) -> bytes:
@@ -66,11 +73,14 @@ class Actions:
             "submit": self._submit,
             "status": self._status,
             "cancel": self._cancel,
+            "pins": self._listed_pins,
+            "pin": lambda call, body: self._pins.pin(self._object(body, ["name", "tables"]), call.asker),
+            "unpin": lambda call, body: self._pins.unpin(self._object(body, ["name"]), call.asker),
         }
         return json.dumps(answers[kind](call, body)).encode()
 
     def _describe(self, call: Call, body: bytes) -> dict[str, object]:
-        found = descriptors.decode_object(body, self._body_max, ["dataset", "version"])
+        found = self._object(body, ["dataset", "version"])
         name, version = found.get("dataset"), found.get("version")
         if not isinstance(name, str) or not (version is None or type(version) is int):
             raise InvalidRequest("bad-request", 'write {"dataset": "daily_prices"}')
@@ -87,7 +97,7 @@ class Actions:
         return {**plan_json(plan), "sql": sql, "row_filters": [asdict(each) for each in plan.policies]}
 
     def _whoami(self, call: Call, body: bytes) -> dict[str, object]:
-        descriptors.decode_object(body or b"{}", self._body_max, [])
+        self._object(body or b"{}", [])
         caller, rate = call.asker, self._statements
         account = self._spending.account(caller)
         # Nobody's name is known without authentication, and then the rate holds for nobody.
@@ -111,6 +121,10 @@ class Actions:
         query = self._submissions.cancel(self._id(body), call.asker)
         return {"id": query.id, "state": query.state}
 
+    def _listed_pins(self, call: Call, body: bytes) -> dict[str, object]:
+        self._object(body or b"{}", [])
+        return self._pins.listed(call.asker)
+
     def _result(self, call: Call, body: bytes) -> bytes:
         query = self._submissions.finished(self._id(body), call.asker)
         call.outcome.planned(query.plan)
@@ -119,4 +133,7 @@ class Actions:
         return bytes(infos.planned(asked, query.plan, ticket, (query.rows, query.bytes)).serialize())
 
     def _id(self, body: bytes) -> object:
-        return descriptors.decode_object(body, self._body_max, ["id"]).get("id")
+        return self._object(body, ["id"]).get("id")
+
+    def _object(self, body: bytes, known: Sequence[str]) -> dict[str, Any]:
+        return descriptors.decode_object(body, self._body_max, known)

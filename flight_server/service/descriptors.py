@@ -217,7 +217,7 @@ def _from_json(text: str) -> Request:
 def _check_keys(found: Mapping[str, object], known: Sequence[str]) -> None:
     for key in found:
         if key not in known:
-            names = ", ".join(known)
+            names = ", ".join(known) or "none: leave the body empty"
             raise InvalidRequest(
                 "bad-request", f"there is no key {ascii(key)[:60]}{nearest(key, known, end='.')} Known are {names}"
             )

@@ -15,6 +15,7 @@ from flight_server.config import Config
 from flight_server.errors import TimedOut, Unsupported, nearest
 from flight_server.model import Request
 from flight_server.pipeline import Answer, Pipeline
+from flight_server.plan.as_of import receipt
 from flight_server.service import descriptors, infos, middleware, tls
 from flight_server.service.actions import ACTIONS, Actions
 from flight_server.service.admission import Rate
@@ -29,6 +30,7 @@ from flight_server.service.flight_sql import service as flight_sql
 from flight_server.service.intake import Intake
 from flight_server.service.middleware import CallFactory, HandshakeHandler, call_of
 from flight_server.service.outcome import Outcome
+from flight_server.service.pins import Keeper, Pins
 from flight_server.service.plans import Plans
 from flight_server.service.spending import Spending
 from flight_server.service.streams import Prefetch, stream
@@ -81,6 +83,7 @@ class FlightService(flight.FlightServerBase):
         authentication: Authentication,
         audit: Audit,
         records: Records,
+        keeper: Keeper,
     ) -> None:
         self.authentication = authentication
         self.audit = audit
@@ -97,7 +100,14 @@ class FlightService(flight.FlightServerBase):
         self.statements = Rate("statements", config.limits.statements_per_min, config.limits.statements_burst)
         self._plans = Plans(pipeline, self.statements)
         self._actions = Actions(
-            pipeline, self._plans, self.submissions, self.spending, self.statements, tickets, self._body_max
+            pipeline,
+            self._plans,
+            self.submissions,
+            self.spending,
+            self.statements,
+            tickets,
+            Pins(pipeline, keeper),
+            self._body_max,
         )
         super().__init__(
             location,
@@ -297,5 +307,7 @@ def _add_trailers(context: flight.ServerCallContext, answer: Answer, outcome: Ou
         "scanned-bytes": stats.scanned_bytes,
         "usd": f"{stats.usd:.6f}",
     }
+    if plan.engine != "system" and (said := receipt(plan)):
+        trailers["receipt"] = said
     for name, value in trailers.items():
         context.add_trailer(f"x-athena-flight-{name}", str(value))

@@ -29,6 +29,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, SQLA
 
 from flight_server import config as settings
 from flight_server.errors import ConfigError, TableError, first_line, nearest
+from flight_server.plan import scan
 from flight_server.tables.ddl import Definition
 
 # The name under which a `sql` catalog registers its tables; part of its data, so never to be changed.
@@ -149,7 +150,7 @@ def translated(what: str) -> Iterator[None]:
 def table_names(catalog: Catalog) -> list[str]:
     """All tables of the catalog as `database.table`, sorted."""
     with translated("list the tables"):
-        return sorted(".".join(name) for space in catalog.list_namespaces() for name in catalog.list_tables(space))
+        return scan.table_names(catalog)
 
 
 def find_table(catalog: Catalog, name: str) -> Table:

@@ -20,8 +20,8 @@ def missing(catalog: Catalog, registry: Registry) -> dict[str, list[str]]:
     readers: dict[str, set[str]] = {}
     for dataset in registry.all():
         if dataset.engine != "system":
-            for node in allowed.tables(dataset.tree):
-                readers.setdefault(allowed.table_name(node), set()).add(dataset.name)
+            for name in allowed.table_names(dataset.tree):
+                readers.setdefault(name, set()).add(dataset.name)
     locate = locator(catalog)
     found = {}
     for name in sorted(readers):

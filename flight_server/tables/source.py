@@ -88,7 +88,7 @@ def check_output(source: Dataset, target: Table, tables: Tables) -> None:
 
     Types that the parser cannot tell are left to the engine.
     """
-    names = {allowed.table_name(table) for table in allowed.tables(source.tree)}
+    names = allowed.table_names(source.tree)
     schemas = {name: sql_schema(tables.pin(name).schema) for name in names}
     tree = annotate_types(qualified(source.tree, schemas), schema=nested(schemas), dialect="athena")
     assert isinstance(tree, exp.Query)  # noqa: S101 - annotating keeps the kind

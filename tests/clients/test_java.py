@@ -32,18 +32,32 @@ def identities(policed: Lake, tmp_path: Path) -> Iterator[dict[str, object]]:
     named.write_text('[[certificate]]\nname = "pricing"\nroles = ["pm"]\nclaims = { portfolios = [4] }\n')
     sessions = policed.auth() | {"session_ttl_s": 1.0}
     by_name = policed.auth() | {"certificates": named, "passwords": None}
+    dollars = {"usd_per_day": 2.5, "callers": {"erin": float("inf")}}
+    rate = {"statements_per_min": 600_000.0, "statements_burst": 10_000}
     with ExitStack() as stack:
+        asked = stack.enter_context(policed.serve(auth=sessions, budget=dollars, limits=rate))
         yield {
-            "auth": f"grpc://localhost:{stack.enter_context(policed.serve(auth=sessions)).port}",
+            "auth": f"grpc://localhost:{asked.port}",
             "tls": f"grpc+tls://localhost:{stack.enter_context(policed.serve(tls=tls)).port}",
             "mtls": f"grpc+tls://localhost:{stack.enter_context(policed.serve(tls=mtls, auth=by_name)).port}",
             "token": STATIC["alice"],
+            "late": STATIC["late"],
             "user": "erin",
             "password": PASSWORD,
             "ca": files["ca_pem"],
             "cert": files["client_pem"],
             "key": files["client_key"],
             "stranger": strangers["ca_pem"],
+        }
+
+
+@pytest.fixture
+def pinned(lake_copy: Lake) -> Iterator[dict[str, object]]:
+    """A server over tables that may be pinned, and a token of an operator."""
+    with lake_copy.serve() as asked:
+        yield {
+            "pinned": f"grpc://localhost:{asked.port}",
+            "operator": lake_copy.issuer.token(sub="olga", roles=["operator"]),
         }
 
 
@@ -73,6 +87,7 @@ def test_junit_tests_pass(
     url: str,
     server_process: ServerProcess,
     identities: dict[str, object],
+    pinned: dict[str, object],
     traced: dict[str, object],
     subtests: pytest.Subtests,
 ) -> None:
@@ -93,6 +108,7 @@ def test_junit_tests_pass(
                 "codes": ",".join(f"{code}={kind}" for code, kind in codes.items()),
                 "message": MESSAGE,
                 **identities,
+                **pinned,
                 **traced,
             }
         )
@@ -102,3 +118,12 @@ def test_junit_tests_pass(
     assert {re.match(r"\w+\.\w+", case.name)[0] for case in cases} == written_tests()  # type: ignore[index]
     # Whatever a client broke off has been stopped.
     until(lambda: client_server.flight.calls.count == 0)
+
+
+def test_a_server_that_moves_is_found_by_its_name(
+    java_client: JavaClient, client_server: Server, url: str, tmp_path: Path
+) -> None:
+    before, after = java_client.run(
+        "io.athenaflight.client.MovedServer", url.replace("localhost", "127.0.0.1"), str(tmp_path / "hosts")
+    ).splitlines()
+    assert before == f"{after} by 1"

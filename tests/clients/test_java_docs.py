@@ -12,7 +12,7 @@ from flight_server.server import Server
 from tests.fix_client import ROOT
 from tests.fix_java import PROJECT, JavaClient
 
-PAGES = {"clients/java/README.md": 5, "docs/clients.md": 4, "README.md": 1}
+PAGES = {"clients/java/README.md": 6, "docs/clients.md": 5, "README.md": 1}
 BLOCK = re.compile(r"^```java\n(.*?)^```\n(?:\n```\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 URL = "grpc://localhost:8815"
 # For blocks that show no imports, and beside those that do: java.base as jshell has it, and what the client hands out.

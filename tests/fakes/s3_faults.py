@@ -2,7 +2,7 @@
 
 `POST /_faults` takes a JSON list of rules and replaces those there are. A rule is
 `{"kind": …, "method": "GET", "match": "part of the path", "count": 1, "delay_s": 0}`; it is used up by the requests
-that it fits. Kinds: `slow_down` (503), `expired` (400 ExpiredToken), `denied` (403), `signature` (403, and as S3 does it
+that it fits; calls of Glue have their operation in the path, as `/AWSGlue.GetTable`. Kinds: `slow_down` (503), `expired` (400 ExpiredToken), `denied` (403), `signature` (403, and as S3 does it
 repeats what was signed: the session token among it), `missing` (404), `reset` (the connection breaks before an answer), `truncate` (it breaks in the middle of the body), `corrupt` (bytes in the middle
 are others), `delay` (the answer comes late).
 """
@@ -37,11 +37,14 @@ class FaultyStore:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/_faults":
             return self._set(environ, start_response)
-        rule = self._take(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        operation = environ.get("HTTP_X_AMZ_TARGET", "")
+        rule = self._take(environ["REQUEST_METHOD"], environ["PATH_INFO"] + operation)
         if rule is None:
             return self._application(environ, start_response)
         time.sleep(float(rule.get("delay_s", 0)))
         kind = rule["kind"]
+        if kind == "denied" and operation:
+            return _refusal(start_response, operation)
         if kind in ERRORS:
             answer = _error(start_response, *ERRORS[kind])
             # An answer to HEAD has no body: it would be taken for the next answer of the connection.
@@ -75,6 +78,15 @@ class FaultyStore:
 def _error(start_response: Callable[..., Any], status: str, code: str, message: str, more: str = "") -> list[bytes]:
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>".encode()
     start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def _refusal(start_response: Callable[..., Any], operation: str) -> list[bytes]:
+    """As Glue refuses what no policy allows."""
+    message = f"User: arn:aws:sts::1:assumed-role/server is not authorized to perform: {operation}"
+    body = json.dumps({"__type": "AccessDeniedException", "Message": message}).encode()
+    headers = [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(body)))]
+    start_response("400 Bad Request", headers)
     return [body]
 
 

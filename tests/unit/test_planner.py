@@ -13,6 +13,7 @@ from flight_server.datasets import contract
 from flight_server.datasets.params import resolve
 from flight_server.errors import InvalidRequest, NotFound
 from flight_server.model import Bounds, Dataset, Plan
+from flight_server.plan.as_of import Moment
 from flight_server.plan.planner import Planner
 from tests.fix_two_tables import SCHEMA, TwoTables, some_rows
 
@@ -136,13 +137,13 @@ def test_a_plan_reads_as_of_a_moment(own_two_tables: TwoTables) -> None:
     planner = Planner(own_two_tables.tables, Cost())
     before = planner.plan(asked, values, "duckdb", BOUNDS)
     committed = own_two_tables.catalog.load_table("d.t").metadata.snapshots[-1].timestamp_ms
-    moment = datetime.fromtimestamp(committed / 1000, UTC)
+    moment = Moment(datetime.fromtimestamp(committed / 1000, UTC))
     own_two_tables.append("d.t", month(some_rows(52, 5), date(2024, 2, 1)))
     assert planner.plan(asked, values, "duckdb", BOUNDS, as_of=moment).pins == planner.plan(
         asked, values, "duckdb", BOUNDS, snapshots={pin.table: pin.snapshot_id for pin in before.pins}
     ).pins  # fmt: skip
     with pytest.raises(NotFound, match=r"\[unknown-pin\] d.t has no snapshot as old as 2001"):
-        planner.plan(asked, values, "duckdb", BOUNDS, as_of=datetime(2001, 1, 1, tzinfo=UTC))
+        planner.plan(asked, values, "duckdb", BOUNDS, as_of=Moment(datetime(2001, 1, 1, tzinfo=UTC)))
 
 
 def test_a_ticket_for_an_empty_table_does_not_read_what_was_loaded_since(own_two_tables: TwoTables) -> None:

@@ -31,7 +31,7 @@ _END = object()
 _LOCAL = frozenset({b"arrow-flight-reuse-connection://?"})
 
 
-def _quiet(batch: pa.RecordBatch | None) -> None:
+def _quiet(_: object) -> None:
     """Nobody wants to know."""
 
 
@@ -48,6 +48,8 @@ class Fetch:
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._next = 0
+        # Of the answer, once an endpoint has come to its end: they are made from the same.
+        self.receipt: str | None = None
         # By endpoint: what has come and not been taken, and then what ended it.
         self._ready: list[deque[object]] = [deque() for _ in self._tickets]
         self._running: set[Stream] = set()
@@ -144,6 +146,7 @@ class Fetch:
                 return
             if batch.num_rows:
                 self._put(index, batch)
+        self.receipt = stream.receipt
         self._put(index, _END)
 
     def _put(self, index: int, item: object) -> None:
@@ -156,9 +159,14 @@ class Fetch:
 
 
 def batches(
-    transport: Transport, info: flight.FlightInfo, tick: Tick = _quiet
+    transport: Transport,
+    info: flight.FlightInfo,
+    tick: Tick = _quiet,
+    ended: Callable[[str | None], None] = _quiet,
 ) -> Generator[pa.RecordBatch, None, None]:
     """All batches with rows; `tick` hears of each, and of none a few times a second while nothing comes.
+
+    `ended` is given the answer's receipt when all has come.
 
     Leaving early, by `close`, an error or Ctrl-C, cancels the query on the server.
     """
@@ -169,6 +177,7 @@ def batches(
             tick(batch)
             if batch is not None:
                 yield batch
+        ended(fetch.receipt)
     finally:
         fetch.close()
 

@@ -157,6 +157,11 @@ class Stream:
         if said is not None and int(said) != self.rows:
             raise ServerError("incomplete", f"the server sent {int(said):,} rows and {self.rows:,} arrived")
 
+    @property
+    def receipt(self) -> str | None:
+        """What the answer was made from, as text for `as_of`; known at its end, where the server tells it."""
+        return self._trailers.get("x-athena-flight-receipt")
+
     def cancel(self) -> None:
         self._reader.cancel()
 

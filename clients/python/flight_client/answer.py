@@ -31,6 +31,15 @@ class Answer:
         self._label = label
         self._info = info
         self._bar = bar
+        self._receipt: str | None = None
+
+    @property
+    def receipt(self) -> str | None:
+        """What the last reading that came to its end was made from; `as_of` takes it, to read just that again.
+
+        None before, and from a server that gives none. A receipt keeps nothing: to keep its snapshots, pin them.
+        """
+        return self._receipt
 
     def arrow(self) -> pa.Table:
         """The whole answer as an Arrow table, with the contract's schema."""
@@ -41,10 +50,10 @@ class Answer:
     def reader(self) -> pa.RecordBatchReader:
         """The answer as a stream. A reader that is dropped before its end cancels the query on the server."""
         info = self._info()
-        return pa.RecordBatchReader.from_batches(info.schema, _fetch.batches(self._transport, info))
+        return pa.RecordBatchReader.from_batches(info.schema, _fetch.batches(self._transport, info, ended=self._told))
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return _fetch.batches(self._transport, self._info())
+        return _fetch.batches(self._transport, self._info(), ended=self._told)
 
     def pl(self) -> pl.DataFrame:
         """The whole answer as a polars DataFrame, without a copy of most columns. Needs polars."""
@@ -87,9 +96,12 @@ class Answer:
     def _watched(self, info: flight.FlightInfo) -> Generator[pa.RecordBatch, None, None]:
         with (
             Progress(self._label, info.total_records, self._bar) as progress,
-            closing(_fetch.batches(self._transport, info, progress.tick)) as batches,
+            closing(_fetch.batches(self._transport, info, progress.tick, self._told)) as batches,
         ):
             yield from batches
+
+    def _told(self, receipt: str | None) -> None:
+        self._receipt = receipt
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -90,6 +90,29 @@ class Connection:
         `name`, `roles`, `budget` and `statements` as docs/protocol.md has them; of the last two either can be None.
         """
         return self._transport.action_json("whoami", {})
+
+    def pins(self) -> dict[str, dict[str, int]]:
+        """The pins that `as_of` takes here: of each, the snapshots of those of its tables that the caller can read."""
+        return {pin["name"]: pin["tables"] for pin in self._transport.action_json("pins", {})["pins"]}
+
+    def pin(self, name: str, tables: Iterable[str] | Mapping[str, int | None] | None = None) -> dict[str, int]:
+        """Keep snapshots under a name that `as_of` takes, from expiry too, and return them by table. For operators.
+
+        `tables` as `database.table`, or with the snapshot of each, as `query.plan().snapshots` has them; without any,
+        all that the caller can read. The same again changes nothing.
+
+        Raises InvalidRequest (bad-request) for a name that is taken or none, Denied (not-allowed) for other callers.
+        """
+        body: dict[str, object] = {"name": name}
+        if tables is not None:
+            body["tables"] = dict(tables) if isinstance(tables, Mapping) else list(tables)
+        made: dict[str, int] = self._transport.action_json("pin", body)["tables"]
+        return made
+
+    def unpin(self, name: str) -> dict[str, int]:
+        """Remove a pin, and return what it held. For operators. Raises NotFound (unknown-pin)."""
+        held: dict[str, int] = self._transport.action_json("unpin", {"name": name})["tables"]
+        return held
 
     def close(self) -> None:
         """Close the connection; streams that are still read end with an error."""

@@ -8,6 +8,7 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.NoSuchElementException;
+import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.function.Consumer;
 import org.apache.arrow.flight.FlightEndpoint;
@@ -37,6 +38,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   private final Consumer<BatchStream> onClose;
   // Of who asked: another thread may read.
   private final Map<String, String> trace;
+  private final Limit limit;
   // Opened by cancel, so that who pauses between two tries does not wait until the next one.
   private final CountDownLatch stopped = new CountDownLatch(1);
   private int next;
@@ -45,10 +47,11 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   private long rows;
   private VectorSchemaRoot ready;
   private boolean ended;
+  private String receipt;
   private boolean closed;
   private FlightDataException failure;
 
-  BatchStream(Transport transport, FlightInfo info, Consumer<BatchStream> onClose) {
+  BatchStream(Transport transport, FlightInfo info, Limit limit, Consumer<BatchStream> onClose) {
     for (FlightEndpoint endpoint : info.getEndpoints()) {
       List<Location> locations = endpoint.getLocations();
       if (!locations.isEmpty() && locations.stream().noneMatch(each -> each.getUri().equals(HERE))) {
@@ -60,6 +63,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
         info.getSchemaOptional()
             .orElseThrow(() -> new ServerError("unexpected", "the server's plan has no schema"));
     this.endpoints = info.getEndpoints();
+    this.limit = limit;
     this.onClose = onClose;
     this.trace = transport.trace();
   }
@@ -105,6 +109,14 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
     return found;
   }
 
+  /**
+   * What the answer was made from, for {@link Request#withAsOf}; there once {@link #hasNext} has said false. Empty from a
+   * server that gives none. A receipt keeps nothing: to keep what it names, pin it.
+   */
+  public synchronized Optional<String> receipt() {
+    return Optional.ofNullable(receipt);
+  }
+
   /** This stream, for a loop; there is no second pass. */
   @Override
   public Iterator<VectorSchemaRoot> iterator() {
@@ -137,7 +149,8 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   /** The next batch with rows, or null at the end of the last endpoint. */
   private VectorSchemaRoot advance() {
     while (open != null || next < endpoints.size()) {
-      VectorSchemaRoot found = open == null ? transport.retried(() -> transport.mended(this::first), stopped) : read();
+      VectorSchemaRoot found =
+          open == null ? transport.retried(() -> transport.mended(this::first), stopped, limit) : read();
       if (found != null) {
         return found;
       }
@@ -148,9 +161,9 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
   }
 
   /** Opens the next endpoint. What goes wrong before its first row may be tried again. */
-  private VectorSchemaRoot first() {
+  private VectorSchemaRoot first(Map<String, String> authorization) {
     rows = 0;
-    open = transport.open(endpoints.get(next).getTicket(), trace);
+    open = transport.open(endpoints.get(next).getTicket(), authorization, trace, limit);
     try {
       if (stopped.getCount() == 0) {
         throw new Cancelled("cancelled", "the stream was cancelled");
@@ -188,6 +201,7 @@ public final class BatchStream implements Iterator<VectorSchemaRoot>, Iterable<V
                     "incomplete", String.format("the server sent %s rows and %,d arrived", said, rows));
               }
             });
+    receipt = open.watch().said("x-athena-flight-receipt").orElse(null);
   }
 
   private void release() {

@@ -1,35 +1,37 @@
 package io.athenaflight.client;
 
-import java.io.IOException;
-import java.io.InputStream;
-import java.io.UncheckedIOException;
+import io.grpc.ManagedChannel;
 import java.net.URI;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.function.Supplier;
 import org.apache.arrow.flight.FlightClient;
-import org.apache.arrow.flight.Location;
+import org.apache.arrow.flight.FlightGrpcUtils;
 import org.apache.arrow.memory.BufferAllocator;
 import org.apache.arrow.memory.RootAllocator;
 
 /** Where the server is and who asks. Made by {@link FlightDataClient#builder}. */
 public final class ClientBuilder {
   private static final String FORMS = "write grpc://host:port, or grpc+tls://host:port";
+  // Everything but a stream answers within milliseconds; a server that says nothing for so long never will.
+  private static final Duration CALL_TIMEOUT = Duration.ofSeconds(60);
   // A busy server is reported after so long: a person waits that long, not longer.
   private static final Duration RETRY_FOR = Duration.ofSeconds(30);
   // The pause before the second try; those that follow are longer.
   private static final Duration RETRY_FIRST = Duration.ofMillis(200);
 
   private final URI url;
-  private String token;
+  private Supplier<String> token;
   private String user;
   private String password;
   private Path roots;
   private Path certificate;
   private Path key;
   private BufferAllocator parent;
+  private Duration callTimeout = CALL_TIMEOUT;
   private Duration retryFor = RETRY_FOR;
   private Duration retryFirst = RETRY_FIRST;
   private Supplier<Map<String, String>> trace = Trace.ofTheProgram();
@@ -44,11 +46,22 @@ public final class ClientBuilder {
 
   /** A bearer token: a static one or a JWT. */
   public ClientBuilder token(String bearer) {
+    Objects.requireNonNull(bearer, "a token that is null");
+    return token(() -> bearer);
+  }
+
+  /**
+   * What gives the bearer token of each call, for those that are renewed while the client lives. It is called in the
+   * thread that calls the client, often, and by several at once: it keeps its token until that is about to expire.
+   */
+  public ClientBuilder token(Supplier<String> bearer) {
     token = bearer;
     return this;
   }
 
-  /** A user and a password, which the server answers with a token. It is renewed when it has expired. */
+  /**
+   * A user and a password, which the server answers with a token. It is renewed when it has expired, once for all threads.
+   */
   public ClientBuilder login(String name, String secret) {
     user = name;
     password = secret;
@@ -61,16 +74,28 @@ public final class ClientBuilder {
     return this;
   }
 
-  /** A client certificate: PEM files, the key in PKCS #8. */
+  /** A client certificate: PEM files, the key in PKCS #8. They are read by {@link #connect} and not again. */
   public ClientBuilder clientCertificate(Path certificatePem, Path keyPem) {
     certificate = certificatePem;
     key = keyPem;
     return this;
   }
 
-  /** Memory that the client takes its share of; without it, it has its own without a limit. */
+  /**
+   * Memory that the client takes its share of; without it, it has its own without a limit. An open stream holds about
+   * five batches of at most 8 MiB; where there is no place for one it throws Unavailable (out-of-memory).
+   */
   public ClientBuilder allocator(BufferAllocator allocator) {
     parent = allocator;
+    return this;
+  }
+
+  /**
+   * The longest that the server may take to say anything: to a login, a plan, an action; not to send a stream, for which
+   * {@link FlightDataClient#stream(Request, Duration)} has a limit. One minute unless it is set.
+   */
+  public ClientBuilder callTimeout(Duration limit) {
+    callTimeout = limit;
     return this;
   }
 
@@ -109,8 +134,7 @@ public final class ClientBuilder {
         parent == null ? new RootAllocator() : parent.newChildAllocator("athena-flight", 0, Long.MAX_VALUE);
     Transport transport = null;
     try {
-      FlightClient client = client(allocator, tls);
-      transport = transport(client);
+      transport = transport(allocator, Channels.to(url, tls ? new Channels.Tls(roots, certificate, key) : null));
       return new FlightDataClient(transport, allocator);
     } finally {
       if (transport == null) {
@@ -119,41 +143,21 @@ public final class ClientBuilder {
     }
   }
 
-  private Transport transport(FlightClient client) {
+  private Transport transport(BufferAllocator allocator, ManagedChannel channel) {
+    FlightClient client =
+        FlightGrpcUtils.createFlightClient(allocator, channel, List.of(info -> Watch.ofThisCall()));
     Transport found = null;
     try {
-      found = new Transport(client, token, user, password, retryFor, retryFirst, trace);
+      found =
+          new Transport(
+              client,
+              channel,
+              new Transport.Settings(token, user, password, callTimeout, retryFor, retryFirst, trace));
       return found;
     } finally {
       if (found == null) {
         Transport.close(client);
       }
     }
-  }
-
-  private FlightClient client(BufferAllocator allocator, boolean tls) {
-    Location location =
-        tls
-            ? Location.forGrpcTls(url.getHost(), url.getPort())
-            : Location.forGrpcInsecure(url.getHost(), url.getPort());
-    FlightClient.Builder builder =
-        FlightClient.builder(allocator, location).intercept(info -> Watch.ofThisCall());
-    try (InputStream trusted = opened(roots);
-        InputStream mine = opened(certificate);
-        InputStream secret = opened(key)) {
-      if (trusted != null) {
-        builder.trustedCertificates(trusted);
-      }
-      if (mine != null) {
-        builder.clientCertificate(mine, secret);
-      }
-      return builder.build();
-    } catch (IOException error) {
-      throw new UncheckedIOException("a certificate cannot be read", error);
-    }
-  }
-
-  private static InputStream opened(Path file) throws IOException {
-    return file == null ? null : Files.newInputStream(file);
   }
 }

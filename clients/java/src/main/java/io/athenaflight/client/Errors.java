@@ -16,6 +16,7 @@ import java.util.regex.Pattern;
 import org.apache.arrow.flight.CallStatus;
 import org.apache.arrow.flight.FlightRuntimeException;
 import org.apache.arrow.flight.FlightStatusCode;
+import org.apache.arrow.memory.OutOfMemoryException;
 
 /** What Arrow Flight threw as one of our exceptions, without what gRPC and Arrow put around the server's words. */
 final class Errors {
@@ -84,10 +85,21 @@ final class Errors {
           ? new Unavailable("connection-lost", "the stream broke off, the rows so far are not all: " + text)
           : new Unavailable("unreachable", "there is no answer from the server" + hint + ": " + text);
     }
+    if (status.code() == FlightStatusCode.TIMED_OUT) {
+      return new TimedOut("timeout", "the time limit of this client has passed: " + text);
+    }
+    if (isOfMemory(status.cause())) {
+      return new Unavailable("out-of-memory", "the memory that this client may have is used up: " + text);
+    }
     if (status.code() == FlightStatusCode.CANCELLED) {
       return new Cancelled("cancelled", "the call was cancelled on this side: " + text);
     }
     return byStatus.apply("unexpected", text);
+  }
+
+  /** gRPC ends a call that way, as if it were cancelled, where a batch found no place. */
+  private static boolean isOfMemory(Throwable cause) {
+    return cause != null && (cause instanceof OutOfMemoryException || isOfMemory(cause.getCause()));
   }
 
   private static FlightDataException unexpected(RuntimeException error) {

@@ -22,10 +22,10 @@ import java.util.function.BiFunction;
  * └── ServerError          the engine, the data or the server failed
  * </pre>
  *
- * <p>{@link #code()} is the server's stable code (docs/protocol.md), or one of four that only a client can know: {@code
+ * <p>{@link #code()} is the server's stable code (docs/protocol.md), or one of five that only a client can know: {@code
  * unreachable} (no connection), {@code connection-lost} (the stream broke off), {@code incomplete} (fewer or more rows
- * than the server counted) and {@code unexpected} (an answer without a code: not an athena-flight server, or something
- * between).
+ * than the server counted), {@code out-of-memory} (the allocator of this client has no more) and {@code unexpected} (an
+ * answer without a code: not an athena-flight server, or something between).
  */
 public abstract sealed class FlightDataException extends RuntimeException {
   private static final long serialVersionUID = 1L;
@@ -41,7 +41,7 @@ public abstract sealed class FlightDataException extends RuntimeException {
     register(Unauthenticated::new, "no-credential bad-credential expired-credential");
     register(Denied::new, "not-allowed budget-spent");
     register(Unsupported::new, "unsupported");
-    register(Unavailable::new, "busy draining engine-throttled unreachable connection-lost");
+    register(Unavailable::new, "busy draining engine-throttled unreachable connection-lost out-of-memory");
     register(TimedOut::new, "timeout");
     register(Cancelled::new, "cancelled");
     register(ServerError::new, "engine-failed contract-violated internal incomplete unexpected");

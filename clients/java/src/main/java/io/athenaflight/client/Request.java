@@ -12,7 +12,7 @@ import java.util.Map;
  * null is absent where it is optional, and an error where it is not.
  *
  * @param version the contract's version; null for the newest
- * @param asOf an ISO timestamp: what the tables held then; null for now
+ * @param asOf a pin's name, a receipt, or an ISO timestamp: what the tables held then; null for now
  * @param engine where the caller may choose one; null for the server's choice
  */
 public record Request(String dataset, Map<String, ?> params, Integer version, String asOf, String engine) {
@@ -29,8 +29,8 @@ public record Request(String dataset, Map<String, ?> params, Integer version, St
     return new Request(dataset, params, number, asOf, engine);
   }
 
-  public Request withAsOf(String moment) {
-    return new Request(dataset, params, version, moment, engine);
+  public Request withAsOf(String named) {
+    return new Request(dataset, params, version, named, engine);
   }
 
   public Request withEngine(String name) {

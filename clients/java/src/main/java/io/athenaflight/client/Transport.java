@@ -4,6 +4,7 @@ import io.athenaflight.client.FlightDataException.Cancelled;
 import io.athenaflight.client.FlightDataException.ServerError;
 import io.athenaflight.client.FlightDataException.Unauthenticated;
 import io.athenaflight.client.FlightDataException.Unavailable;
+import io.grpc.ManagedChannel;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -18,12 +19,13 @@ import java.util.function.Function;
 import java.util.function.Supplier;
 import org.apache.arrow.flight.Action;
 import org.apache.arrow.flight.CallOption;
-import org.apache.arrow.flight.CallOptions;
 import org.apache.arrow.flight.Criteria;
 import org.apache.arrow.flight.FlightCallHeaders;
 import org.apache.arrow.flight.FlightClient;
 import org.apache.arrow.flight.FlightDescriptor;
 import org.apache.arrow.flight.FlightInfo;
+import org.apache.arrow.flight.FlightRuntimeException;
+import org.apache.arrow.flight.FlightStatusCode;
 import org.apache.arrow.flight.FlightStream;
 import org.apache.arrow.flight.HeaderCallOption;
 import org.apache.arrow.flight.Result;
@@ -37,45 +39,36 @@ final class Transport implements AutoCloseable {
   /** The server asks for these to be tried again; a lost connection may have done half of the work. */
   static final Set<String> RETRIED = Set.of("busy", "draining", "engine-throttled");
 
-  private static final String AUTHORIZATION = "authorization";
   // The pauses between tries grow up to this, or stay at the first one where that is longer.
   private static final long RETRY_MAX_MS = 5_000;
-  // Everything but a stream answers within milliseconds; a server that says nothing for so long never will.
-  private static final CallOption LIMIT = CallOptions.timeout(60, TimeUnit.SECONDS);
 
-  private final FlightClient client;
-  private final String user;
-  private final String password;
-  private final Duration retryFor;
-  private final Duration retryFirst;
-  private final Supplier<Map<String, String>> trace;
-  private final CountDownLatch closed = new CountDownLatch(1);
-  private volatile Map<String, String> authorization = Map.of();
-
-  /** {@code token}, or {@code user} and {@code password}, or neither. */
-  Transport(
-      FlightClient client,
-      String token,
+  /** What a client was built with; {@code token}, or {@code user} and {@code password}, or neither. */
+  record Settings(
+      Supplier<String> token,
       String user,
       String password,
+      Duration callTimeout,
       Duration retryFor,
       Duration retryFirst,
-      Supplier<Map<String, String>> trace) {
+      Supplier<Map<String, String>> trace) {}
+
+  private final FlightClient client;
+  private final ManagedChannel channel;
+  private final Settings settings;
+  private final Credential credential;
+  private final CountDownLatch closed = new CountDownLatch(1);
+
+  /** Logs in where there is a user. {@code client} speaks over {@code channel}, and both are closed with this. */
+  Transport(FlightClient client, ManagedChannel channel, Settings settings) {
     this.client = client;
-    this.user = user;
-    this.password = password;
-    this.retryFor = retryFor;
-    this.retryFirst = retryFirst;
-    this.trace = trace;
-    if (token != null) {
-      authorization = Map.of(AUTHORIZATION, "Bearer " + token);
-    } else if (user != null) {
-      logIn();
-    }
+    this.channel = channel;
+    this.settings = settings;
+    this.credential = new Credential(settings.token, settings.user == null ? null : this::logIn);
   }
 
   List<FlightInfo> listFlights() {
     return call(
+        Limit.none(),
         options -> {
           List<FlightInfo> found = new ArrayList<>();
           client.listFlights(Criteria.ALL, options).forEach(found::add);
@@ -83,9 +76,9 @@ final class Transport implements AutoCloseable {
         });
   }
 
-  FlightInfo flightInfo(Request request) {
+  FlightInfo flightInfo(Request request, Limit limit) {
     FlightDescriptor asked = FlightDescriptor.command(Values.encode(request.toJson()));
-    return call(options -> client.getInfo(asked, options));
+    return call(limit, options -> client.getInfo(asked, options));
   }
 
   /** The one result of an action. */
@@ -93,6 +86,7 @@ final class Transport implements AutoCloseable {
     Action asked = new Action(name, Values.encode(body));
     List<Result> found =
         call(
+            Limit.none(),
             options -> {
               List<Result> results = new ArrayList<>();
               client.doAction(asked, options).forEachRemaining(results::add);
@@ -106,34 +100,36 @@ final class Transport implements AutoCloseable {
 
   /** The headers of the trace that this thread is in. */
   Map<String, String> trace() {
-    return trace.get();
+    return settings.trace.get();
   }
 
-  /**
-   * Asks for a stream, in a trace, and does not wait for it: what goes wrong is met by who reads it. No time limit.
-   */
-  Opened open(Ticket ticket, Map<String, String> trace) {
+  /** Asks for a stream, in a trace, and does not wait for it: what goes wrong is met by who reads it. */
+  Opened open(Ticket ticket, Map<String, String> authorization, Map<String, String> trace, Limit limit) {
+    checkOpen();
     Watch watch = new Watch();
-    CallOption[] options = {headers(authorization), headers(trace)};
+    CallOption[] options = {headers(authorization), headers(trace), limit.option()};
     return new Opened(watch.over(() -> client.getStream(ticket, options)), watch);
   }
 
   /**
-   * {@code call}, again after a pause while the server says busy, draining or engine-throttled. Throws Cancelled as soon
-   * as {@code stop} is opened in a pause.
+   * {@code call}, again after a pause while the server says busy, draining or engine-throttled and {@code limit} allows.
+   * Throws Cancelled as soon as {@code stop} is opened in a pause.
    */
-  <T> T retried(Supplier<T> call, CountDownLatch stop) {
-    long deadline = System.nanoTime() + retryFor.toNanos();
-    long pauseMs = retryFirst.toMillis();
+  <T> T retried(Supplier<T> call, CountDownLatch stop, Limit limit) {
+    Limit end = limit.orIn(settings.retryFor);
+    long pauseMs = settings.retryFirst.toMillis();
     while (true) {
       // Full jitter: clients that were turned away together do not come back together.
       long jittered = ThreadLocalRandom.current().nextLong(pauseMs / 2, pauseMs + 1);
       try {
         return call.get();
       } catch (Unavailable error) {
-        boolean late = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(jittered) > deadline;
-        if (late || !RETRIED.contains(error.code())) {
+        if (TimeUnit.MILLISECONDS.toNanos(jittered) > end.leftNanos() || !RETRIED.contains(error.code())) {
           throw error;
+        }
+        if (error.code().equals("draining")) {
+          // This server is about to end; behind a load balancer a new connection finds another one.
+          channel.enterIdle();
         }
       }
       pause(jittered, stop);
@@ -141,17 +137,18 @@ final class Transport implements AutoCloseable {
     }
   }
 
-  /** {@code call} with its errors translated, and once more with a new token where the old one has expired. */
-  <T> T mended(Supplier<T> call) {
+  /** {@code call} with a credential, its errors translated, and once more where the credential has expired. */
+  <T> T mended(Function<Map<String, String>, T> call) {
+    Map<String, String> used = credential.headers();
     try {
-      return translated(call);
+      return translated(() -> call.apply(used));
     } catch (Unauthenticated error) {
-      if (user == null || !error.code().equals("expired-credential")) {
+      if (!error.code().equals("expired-credential") || !credential.renewed(used)) {
         throw error;
       }
-      logIn();
-      return translated(call);
     }
+    Map<String, String> renewed = credential.headers();
+    return translated(() -> call.apply(renewed));
   }
 
   /** Throws Cancelled when the client is closed meanwhile. */
@@ -171,9 +168,11 @@ final class Transport implements AutoCloseable {
     }
   }
 
+  /** Calls that wait for the server end with Cancelled. */
   @Override
   public void close() {
     closed.countDown();
+    channel.shutdownNow();
     close(client);
   }
 
@@ -191,36 +190,59 @@ final class Transport implements AutoCloseable {
     }
   }
 
-  private <T> T call(Function<CallOption[], T> call) {
+  private <T> T call(Limit limit, Function<CallOption[], T> call) {
+    checkOpen();
     Map<String, String> here = trace();
-    return retried(
-        () -> mended(() -> call.apply(new CallOption[] {headers(authorization), headers(here), LIMIT})), closed);
+    return retried(() -> mended(authorization -> once(limit, authorization, here, call)), closed, limit);
   }
 
-  private static <T> T translated(Supplier<T> call) {
+  private <T> T once(
+      Limit limit, Map<String, String> authorization, Map<String, String> trace, Function<CallOption[], T> call) {
+    Limit sooner = limit.orIn(settings.callTimeout);
+    try {
+      return call.apply(new CallOption[] {headers(authorization), headers(trace), sooner.option()});
+    } catch (FlightRuntimeException error) {
+      if (error.status().code() == FlightStatusCode.TIMED_OUT) {
+        // Nothing may get through on this connection any more: the next call takes another one.
+        channel.enterIdle();
+      }
+      throw error;
+    }
+  }
+
+  private <T> T translated(Supplier<T> call) {
     try {
       return call.get();
     } catch (RuntimeException error) {
+      if (closed.getCount() == 0) {
+        throw new Cancelled("cancelled", "the client was closed");
+      }
       throw Errors.fromWire(error, false);
     }
   }
 
-  private void logIn() {
+  private void checkOpen() {
+    if (closed.getCount() == 0) {
+      throw new IllegalStateException("the client is closed");
+    }
+  }
+
+  /** The header of a new session. */
+  private String logIn() {
     Watch watch = new Watch();
-    String pair = Base64.getEncoder().encodeToString((user + ":" + password).getBytes(StandardCharsets.UTF_8));
-    translated(
+    byte[] pair = (settings.user + ":" + settings.password).getBytes(StandardCharsets.UTF_8);
+    Map<String, String> basic =
+        Map.of(Credential.AUTHORIZATION, "Basic " + Base64.getEncoder().encodeToString(pair));
+    return translated(
         () ->
             watch.over(
                 () -> {
-                  client.handshake(headers(Map.of(AUTHORIZATION, "Basic " + pair)), LIMIT);
-                  return null;
+                  client.handshake(headers(basic), Limit.in(settings.callTimeout).option());
+                  return watch
+                      .said(Credential.AUTHORIZATION)
+                      .orElseThrow(
+                          () -> new ServerError("unexpected", "the server took the password and gave no token"));
                 }));
-    authorization =
-        Map.of(
-            AUTHORIZATION,
-            watch
-                .said(AUTHORIZATION)
-                .orElseThrow(() -> new ServerError("unexpected", "the server took the password and gave no token")));
   }
 
   private static CallOption headers(Map<String, String> given) {

@@ -4,6 +4,7 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.json.JsonMapper;
+import com.fasterxml.jackson.datatype.jsr310.JavaTimeModule;
 import io.athenaflight.client.FlightDataException.InvalidRequest;
 import io.athenaflight.client.FlightDataException.ServerError;
 import java.io.IOException;
@@ -25,7 +26,10 @@ import java.util.Map;
 /** Java's values as the JSON form of the protocol writes them: dates ISO 8601, decimals as text. */
 final class Values {
   private static final ObjectMapper MAPPER =
-      JsonMapper.builder().disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES).build();
+      JsonMapper.builder()
+          .addModule(new JavaTimeModule())
+          .disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
+          .build();
 
   private Values() {}
 

@@ -2,6 +2,7 @@ package io.athenaflight.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -9,9 +10,14 @@ import io.athenaflight.client.FlightDataException.Unauthenticated;
 import io.athenaflight.client.FlightDataException.Unavailable;
 import java.io.UncheckedIOException;
 import java.nio.file.Path;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.Iterator;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.concurrent.atomic.AtomicReference;
 import org.apache.arrow.vector.VectorSchemaRoot;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -24,6 +30,45 @@ class AccessTest {
     try (FlightDataClient client =
         FlightDataClient.builder(Servers.said("auth")).token(Servers.said("token")).connect()) {
       assertEquals(Set.of(1, 2), ports(client));
+    }
+  }
+
+  @Test
+  void aTokenIsAskedForBeforeEachCallAndOnceMoreWhenItHasExpired() {
+    AtomicReference<String> vault = new AtomicReference<>("af_wrong");
+    try (FlightDataClient client = FlightDataClient.builder(Servers.said("auth")).token(vault::get).connect()) {
+      assertEquals("bad-credential", assertThrows(Unauthenticated.class, client::whoami).code());
+      vault.set(Servers.said("late"));
+      assertEquals("expired-credential", assertThrows(Unauthenticated.class, client::whoami).code());
+      vault.set(Servers.said("token") + "\n");
+      assertEquals("alice", client.whoami().name());
+    }
+    Iterator<String> tokens = List.of(Servers.said("late"), Servers.said("token"), Servers.said("token")).iterator();
+    try (FlightDataClient client = FlightDataClient.builder(Servers.said("auth")).token(tokens::next).connect()) {
+      assertEquals("alice", client.whoami().name());
+    }
+  }
+
+  @Test
+  void aCallerLearnsWhoItIsAndWhatIsLeft() {
+    try (FlightDataClient alice =
+            FlightDataClient.builder(Servers.said("auth")).token(Servers.said("token")).connect();
+        FlightDataClient erin =
+            FlightDataClient.builder(Servers.said("auth"))
+                .login(Servers.said("user"), Servers.said("password"))
+                .connect();
+        FlightDataClient anyone = Servers.client()) {
+      Caller said = alice.whoami();
+      assertEquals("alice", said.name());
+      assertEquals(List.of("pm"), said.roles());
+      assertEquals(2.5, said.budget().usdPerDay());
+      assertEquals(2.5, said.budget().spentUsd() + said.budget().leftUsd(), 1e-9);
+      Duration ahead = Duration.between(Instant.now(), said.budget().renews());
+      assertTrue(!ahead.isNegative() && ahead.compareTo(Duration.ofDays(1)) <= 0, ahead.toString());
+      assertEquals(new Caller.Statements(600_000, 10_000, 10_000), said.statements());
+      assertNull(erin.whoami().budget().usdPerDay());
+      assertNull(erin.whoami().budget().leftUsd());
+      assertEquals(new Caller("anonymous", List.of("*"), null, null), anyone.whoami());
     }
   }
 

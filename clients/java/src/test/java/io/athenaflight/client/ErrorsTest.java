@@ -56,7 +56,7 @@ class ErrorsTest {
   void theTreeHasEveryCodeOfTheServer() {
     Servers.said("codes");
     Set<String> known = new HashSet<>(codes().stream().map(pair -> pair.split("=")[0]).toList());
-    known.addAll(Set.of("unreachable", "connection-lost", "incomplete", "unexpected"));
+    known.addAll(Set.of("unreachable", "connection-lost", "incomplete", "out-of-memory", "unexpected"));
     assertEquals(known, FlightDataException.codes());
   }
 

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.athenaflight.client.FlightDataException.Cancelled;
 import io.athenaflight.client.FlightDataException.InvalidRequest;
+import io.athenaflight.client.FlightDataException.Unavailable;
 import java.math.BigDecimal;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
@@ -257,6 +258,18 @@ class StreamTest {
       assertTrue(allocator.getAllocatedMemory() > 0);
       rows.close();
       assertEquals(0, allocator.getAllocatedMemory());
+    }
+  }
+
+  @Test
+  void memoryThatIsTooSmallIsSaidAndFreed() {
+    try (RootAllocator small = new RootAllocator(100_000);
+        FlightDataClient client = FlightDataClient.builder(Servers.said("url")).allocator(small).connect()) {
+      try (BatchStream rows = client.stream("big", Map.of())) {
+        Unavailable error = assertThrows(Unavailable.class, () -> rows.forEachRemaining(batch -> {}));
+        assertEquals("out-of-memory", error.code());
+      }
+      assertEquals(0, small.getAllocatedMemory());
     }
   }
 
