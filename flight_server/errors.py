@@ -26,11 +26,15 @@ class (`service/status.py`). Nothing here knows about Flight.
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 _SOURCE = Path(__file__).parents[1]
+_TOKEN = re.compile(r"<Token token_type: [^,]*, text: (.*?), line: .*?>", re.DOTALL)
+_CLASS = re.compile(r"<class '[\w.]*\.(\w+)'>")
+_OPERAND = re.compile(r"Required keyword: '\w+' missing for (\w+)")
 
 
 class Error(Exception):
@@ -188,6 +192,19 @@ def nearest(name: str, known: Iterable[str], end: str = "") -> str:
     """`"; did you mean 'x'?"` for the known name closest to `name`, or `end` when none is close."""
     found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else end
+
+
+def not_sql(description: str, near: str) -> str:
+    """What sqlglot says of a text that it cannot parse, without the objects of Python that it shows.
+
+    `near` is the word at which it stopped.
+    """
+    said = _TOKEN.sub(lambda found: "the end" if found[1] == "SENTINEL" else f"'{found[1]}'", description)
+    said = _CLASS.sub(lambda found: found[1].upper(), said)
+    said = _OPERAND.sub(r"\1 lacks what belongs to it", said)
+    if said.startswith("Invalid expression") and near.strip():
+        said = f"{near.strip()[:40]!r} is not expected here"
+    return f"not SQL: {said}"
 
 
 def to_install(extra: str, source: Path = _SOURCE) -> str:

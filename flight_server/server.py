@@ -192,7 +192,9 @@ def build(config: Config) -> Server:
         if config.audit.file is not None:
             # While a line cannot be written every call is refused here, so that none should be sent.
             checks["audit"] = audit.check
-        readiness = Readiness(checks, lambda: service.calls.draining, config.server.ready_ttl_s)
+        readiness = Readiness(
+            checks, lambda: service.calls.draining, config.server.ready_ttl_s, config.server.ready_wait_s
+        )
         http = HttpListener(build_app(readiness.outcomes), config.server.host, port_beside(config, "http_port"))
         undo.callback(http.close)
         health = (
@@ -253,13 +255,15 @@ def build_checks(
             locate(next(iter(pipeline.tables_read()), _NO_TABLE))
 
     def room() -> None:
-        free = shutil.disk_usage(tempfile.gettempdir()).free
+        folder = tempfile.gettempdir()
+        free = shutil.disk_usage(folder).free
         if free < config.limits.disk_free_min:
-            raise TableError(f"{free:,} bytes of disk are free, and {config.limits.disk_free_min:,} are wanted")
+            wanted = f"{config.limits.disk_free_min:,} are wanted (limits.disk_free_min)"
+            raise SetupError("disk-full", f"{free:,} bytes are free on the disk of {folder}, and {wanted}")
 
     def valid() -> None:
         if not system.files(pipeline.registry):
-            raise ConfigError("no dataset is in service")
+            raise SetupError("no-dataset", f"no dataset of {config.datasets.directory} is in service")
 
     return {"catalog": reachable, "datasets": valid, "disk": room} | {
         f"engine:{name}": engine.ping for name, engine in engines.items() if name != "system"

@@ -123,7 +123,7 @@ class Statements:
             raise InvalidRequest("sql-refused", "SQL of your own is not open to you here; ask for a dataset")
         if statement.tables and not self.ad_hoc(caller):
             raise _no_tables(statement.tables[0])
-        return statement, [_called(call, registry, caller) for call in statement.calls]
+        return statement, [_called(call, registry, caller, self.ad_hoc(caller)) for call in statement.calls]
 
     def _tables(self, statement: Statement, as_of: AsOf | None) -> dict[str, dict[str, str]]:
         """The columns of the tables that the statement names itself."""
@@ -171,12 +171,13 @@ def _no_tables(table: str) -> InvalidRequest:
     )
 
 
-def _called(call: Call, registry: Registry, caller: Caller) -> Dataset:
+def _called(call: Call, registry: Registry, caller: Caller, ad_hoc: bool) -> Dataset:
     name = call.dataset if call.dataset in registry.datasets else call.dataset.lower()
     try:
         return registry.get(name, None, caller)
     except NotFound:
-        near = nearest(call.dataset, [dataset.name for dataset in registry.visible(caller)])
+        otherwise = "; a table is written database.table" if ad_hoc else ""
+        near = nearest(call.dataset, [dataset.name for dataset in registry.visible(caller)], end=otherwise)
         raise InvalidRequest(
             "sql-refused", f"FROM takes datasets, and there is none named {call.dataset[:80]!r}{near}"
         ) from None
@@ -204,7 +205,7 @@ def _values(call: Call, dataset: Dataset, given: Mapping[int, object], today: da
             raw[name] = arguments.value(node, given)
         except ValueError as error:
             raise InvalidRequest("bad-parameter", f"{dataset.name}.{name} {error}") from None
-    return resolve(dataset, raw, today)
+    return resolve(dataset, raw, today, arguments.example)
 
 
 def _bound(found: Shape, given: Mapping[int, object]) -> exp.Query:

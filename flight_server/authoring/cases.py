@@ -52,7 +52,7 @@ class TestFile:
 def read(path: Path) -> TestFile:
     """The test file at `path`. Raises DatasetError with line and, for an unknown key, the nearest known one."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8").removeprefix("\ufeff")
         found = tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise DatasetError(path, 0, 0, f"not UTF-8: {error.reason} at byte {error.start}") from error

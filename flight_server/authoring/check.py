@@ -18,7 +18,7 @@ from flight_server.authoring import materialized
 from flight_server.authoring.compiler import Compiler
 from flight_server.authoring.fits import fits
 from flight_server.authoring.samples import combinations, sample
-from flight_server.datasets import header, registry
+from flight_server.datasets import header, registry, system
 from flight_server.datasets.types import type_text
 from flight_server.errors import DatasetError, EngineFailed, InvalidRequest, TableError, nearest
 from flight_server.model import Dataset
@@ -41,6 +41,7 @@ def check(directory: Path, name: str | None = None) -> list[DatasetError]:
     of tables, columns and types, and only the text is checked.
     """
     found, errors = registry.load(directory)
+    errors += system.problems(found)
     errors = [error for error in errors if name is None or error.path.name.split(".")[0] == name]
     chosen = [dataset for dataset in found.all() if name in (None, dataset.name)]
     if name is not None and not chosen and not errors:
@@ -111,6 +112,12 @@ def _query(dataset: Dataset, schemas: Schemas, compiler: Compiler) -> Iterator[D
         bound, dropped = bind.bind(tree, dataset.params, values)
         try:
             produced = compiler.schema(bound)
+        except InvalidRequest as error:
+            # What DuckDB would answer otherwise is no matter of a dataset that never runs there.
+            if dataset.engine != "athena" and error.message not in said:
+                yield error_at(dataset, error.node if isinstance(error, allowed.Refused) else None, error.message)
+            said.add(error.message)
+            continue
         except EngineFailed as error:
             where = f" without {', '.join(dropped)}" if dropped else ""
             if error.message not in said:
@@ -125,7 +132,7 @@ def _query(dataset: Dataset, schemas: Schemas, compiler: Compiler) -> Iterator[D
 
 def _unresolved(dataset: Dataset, error: InvalidRequest, schemas: Schemas) -> DatasetError:
     """The qualifier's error with the nearest column and its place in the file."""
-    found = re.search(r"(?:Unknown column: |Column ')\"?(\w+)", error.message)
+    found = re.search(r"column '([^']+)'", error.message)
     if not found:
         return error_at(dataset, None, error.message)
     name = found[1]
@@ -136,8 +143,11 @@ def _unresolved(dataset: Dataset, error: InvalidRequest, schemas: Schemas) -> Da
     node = min(nodes, key=lambda node: bool(node.table) if having else False, default=None)
     if len(having) > 1:
         return error_at(dataset, node, f"the column {name!r} is in {' and '.join(having)}; write which, as in t.{name}")
+    if having:
+        said = f"it is not clear which column {name!r} is meant; write its table, as in t.{name}"
+        return error_at(dataset, node, said)
     columns = {column for table in used for column in schemas[table]}
-    return error_at(dataset, node, f"there is no column {name!r} here{nearest(name, columns - {name})}")
+    return error_at(dataset, node, f"there is no column {name!r} here{nearest(name, columns)}")
 
 
 def _types(dataset: Dataset, produced: pa.Schema) -> Iterator[DatasetError]:

@@ -44,6 +44,11 @@ class Server(Section):
     ready_ttl_s: float = Field(
         1.0, ge=0, description="How long outcomes of readiness checks are kept: probes must not use up AWS's quotas."
     )
+    ready_wait_s: float = Field(
+        4.0,
+        gt=0,
+        description="How long readiness checks are waited for; past it they fail, before probes give up after 5 s.",
+    )
     grace_s: float = Field(
         20.0, ge=0, description="Time that running streams get at stop; container schedulers kill after 30 s."
     )

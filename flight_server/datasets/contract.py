@@ -234,10 +234,10 @@ def _limits(section: Section) -> Limits:
 def _measure(
     section: Section, key: str, pattern: re.Pattern[str], units: dict[str, int] | dict[str, float], example: str
 ) -> float | None:
-    text = section.take(key, str)
+    text = section.raw(key)
     if text is None:
         return None
-    found = pattern.fullmatch(text.strip())
+    found = pattern.fullmatch(text.strip()) if isinstance(text, str) else None
     if not found:
         raise section.error(
             key, f"{key} = {text!r}: write a number and a unit of {', '.join(units)}, as in {example!r}"

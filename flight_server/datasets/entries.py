@@ -15,7 +15,7 @@ from flight_server.errors import DatasetError, nearest
 def text_of(path: Path) -> str:
     """The text of a file. Raises DatasetError where it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8").removeprefix("\ufeff")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise DatasetError(path, 0, 0, f"cannot be read: {reason}") from error

@@ -93,7 +93,7 @@ class Section:
         """Refuse the first key that was never asked for."""
         for key in self.values:
             if key not in self._known:
-                known = ", ".join(self._known)
+                known = ", ".join(dict.fromkeys(self._known))
                 raise self.error(
                     key, f"there is no key {key!r}{self._place()}{nearest(key, self._known, end='.')} Known are {known}"
                 )
@@ -115,9 +115,16 @@ _TOML_NAMES: dict[type, str] = {
 }
 
 
+_TOML_HINTS = {
+    "Invalid value": "; a text stands in straight double quotes, a day is 2010-01-04, yes is true",
+    "Invalid statement": "; write name = value, and a name of other signs than A-Z, a-z, 0-9, _ and - in double quotes",
+}
+
+
 def read(path: Path, text: str) -> Header:
     """Take a dataset file apart. Raises DatasetError where the block is missing, unclosed or not TOML."""
-    lines = text.split("\n")
+    # Editors of Windows put a byte order mark before the text, which nobody sees.
+    lines = text.removeprefix("\ufeff").split("\n")
     start = next((n for n, line in enumerate(lines) if line.strip()), 0)
     if not lines or lines[start].rstrip() != _OPEN:
         raise DatasetError(path, start + 1, 1, f"a dataset file starts with the line {_OPEN!r}")
@@ -144,7 +151,8 @@ def _toml(path: Path, block: list[str], lines_before: int) -> dict[str, Any]:
         place = re.search(r"\(at line (\d+), column (\d+)\)$", str(error))
         line, column = (int(place[1]), int(place[2])) if place else (len(block), 1)
         message = re.sub(r" \(at .*\)$", "", str(error))
-        raise DatasetError(path, line + lines_before, column + len("-- "), f"not TOML: {message}") from error
+        hint = _TOML_HINTS.get(message, "")
+        raise DatasetError(path, line + lines_before, column + len("-- "), f"not TOML: {message}{hint}") from error
 
 
 def _locate(lines: tuple[str, ...], keys: tuple[str, ...]) -> tuple[int, int]:

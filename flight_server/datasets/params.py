@@ -20,6 +20,8 @@ from flight_server.model import Dataset, Parameter, ParamType, RelativeDate, Rul
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 # Exponents are bounded so that no text of a few bytes becomes a number of a million digits.
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?")
+# Numbers of JSON are read as Decimal; who wrote 0.6 is to find 0.6.
+_DECIMAL_REPR = re.compile(r"Decimal\('([^']*)'\)")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIMESTAMP = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)(Z|[+-][0-9]{2}:[0-9]{2})?)?"
@@ -38,11 +40,17 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def resolve(dataset: Dataset, raw: Mapping[str, object], today: date) -> dict[str, Value]:
+def resolve(
+    dataset: Dataset,
+    raw: Mapping[str, object],
+    today: date,
+    written: Callable[[Dataset, list[Parameter]], str] | None = None,
+) -> dict[str, Value]:
     """Typed values in the dataset's order, defaults filled in; absent optional parameters are left out.
 
     `raw` has `Text` or JSON values (`model.Request`). Raises InvalidRequest with unknown-parameter,
     missing-parameter, bad-parameter or rule-violated, each naming the parameter, the value and the way out.
+    `written` shows how the examples of missing parameters are written where that is not as in the query form.
     """
     takes = f"It takes {', '.join(dataset.params)}" if dataset.params else "It takes none"
     for name in raw:
@@ -51,9 +59,16 @@ def resolve(dataset: Dataset, raw: Mapping[str, object], today: date) -> dict[st
                 "unknown-parameter",
                 f"{dataset.name} has no parameter {shown(name)}{nearest(name, dataset.params, end='.')} {takes}",
             )
+    missing = [each for each in dataset.params.values() if each.required and each.name not in raw]
+    if missing:
+        named = ", ".join(f"{each.name!r} ({each.type})" for each in missing)
+        example = ""
+        if all(each.example is not None for each in missing):
+            example = f", for example {(written or _assignments)(dataset, missing)}"
+        raise InvalidRequest("missing-parameter", f"{dataset.name} needs {named}{example}")
     values: dict[str, Value] = {}
     for name, parameter in dataset.params.items():
-        value = _given(dataset.name, parameter, raw[name]) if name in raw else _absent(dataset, parameter, today)
+        value = _given(dataset.name, parameter, raw[name]) if name in raw else _absent(parameter, today)
         if value is not None:
             values[name] = value
     for rule in dataset.rules:
@@ -105,7 +120,7 @@ def parse_value(parameter: Parameter, raw: object) -> Value:
 
 def shown(value: object) -> str:
     """`value` for a message: its repr, cut; never more than a header can carry."""
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else _DECIMAL_REPR.sub(r"\1", repr(value))
     if isinstance(value, Text):
         text = repr(value[0]) if len(value) == 1 else repr(tuple(value))
     elif isinstance(value, date):
@@ -119,16 +134,15 @@ def resolve_date(relative: RelativeDate, today: date) -> date:
     return anchor[relative.anchor] - timedelta(days=relative.days)
 
 
-def _absent(dataset: Dataset, parameter: Parameter, today: date) -> Value | None:
-    if parameter.required:
-        example = "" if parameter.example is None else f", for example {_assignment(parameter)}"
-        raise InvalidRequest(
-            "missing-parameter", f"{dataset.name} needs {parameter.name!r} ({parameter.type}){example}"
-        )
+def _absent(parameter: Parameter, today: date) -> Value | None:
     if isinstance(parameter.default, RelativeDate):
         day = resolve_date(parameter.default, today)
         return day if parameter.type.kind == "date" else datetime(day.year, day.month, day.day)
     return parameter.default
+
+
+def _assignments(_: Dataset, parameters: list[Parameter]) -> str:
+    return "&".join(map(_assignment, parameters))
 
 
 def _assignment(parameter: Parameter) -> str:
@@ -147,12 +161,34 @@ def _given(dataset: str, parameter: Parameter, raw: object) -> Value | None:
     try:
         return parse_value(parameter, raw)
     except ValueError as error:
-        raise InvalidRequest("bad-parameter", f"{dataset}.{parameter.name} = {shown(raw)} {error}") from None
+        said = f"{dataset}.{parameter.name} = {shown(raw)} {error}{_instead(parameter, raw)}"
+        raise InvalidRequest("bad-parameter", said) from None
+
+
+def _instead(parameter: Parameter, raw: object) -> str:
+    """What to write in place of a wrong value, where its kind alone does not say it."""
+    if raw in ("", Text([""])) and parameter.optional:
+        return "; leave it out to have none"
+    if isinstance(raw, Text) and len(raw) != 1:
+        return ""
+    if parameter.type.kind == "list" and isinstance(raw, Text) and raw[0].isprintable():
+        items = [item.strip(" '\"") for item in raw[0].strip("[]()").split(",")]
+        repeated = "&".join(f"{parameter.name}={item}" for item in items)
+        return f"; a list repeats its name: {repeated}" if items != [raw[0]] and len(repeated) <= _SHOWN_MAX else ""
+    if parameter.pattern is None or parameter.type.kind not in ("string", "enum"):
+        return ""
+    value = raw[0] if isinstance(raw, Text) else raw
+    if isinstance(value, str):
+        bare = value.strip(" '\"")
+        for near in (bare, bare.upper(), bare.lower()):
+            if near != value and len(near) <= parameter.max_length and re.fullmatch(parameter.pattern, near):
+                return f"; did you mean {near!r}?"
+    return "" if parameter.example is None else f"; it is written as {parameter.example!r}"
 
 
 def _list(parameter: Parameter, item: ParamType, raw: object) -> Value:
     if not isinstance(raw, (list, Text)):
-        raise ValueError("is not a list")
+        raise ValueError("is not a list; write [value, …]")
     _check_count(parameter, len(raw), "items")
     parse = parse_text if isinstance(raw, Text) else parse_json
     items = [_bounded(parameter, parse(item, each)) for each in raw]
@@ -168,10 +204,10 @@ def _map(parameter: Parameter, key: ParamType, item: ParamType, raw: object) -> 
             left, colon, right = each.partition(":")
             if not colon:
                 raise ValueError(f"has the entry {shown(each)}; write key:value, for example {parameter.name}=1:0.6")
-            pairs.append((parse_text(key, left), _bounded(parameter, parse_text(item, right))))
+            pairs.append((_key(key, left), _bounded(parameter, parse_text(item, right))))
     elif isinstance(raw, dict):
         _check_count(parameter, len(raw), "entries")
-        pairs = [(parse_text(key, k), _bounded(parameter, parse_json(item, v))) for k, v in raw.items()]
+        pairs = [(_key(key, k), _bounded(parameter, parse_json(item, v))) for k, v in raw.items()]
     else:
         raise ValueError('is not a map; write {"key": value}')
     keys = [pair[0] for pair in pairs]
@@ -179,6 +215,13 @@ def _map(parameter: Parameter, key: ParamType, item: ParamType, raw: object) -> 
         twice = next(k for k in keys if keys.count(k) > 1)
         raise ValueError(f"has the key {shown(twice)} more than once")
     return tuple(sorted(pairs, key=lambda pair: pair[0]))
+
+
+def _key(kind: ParamType, text: str) -> Scalar:
+    try:
+        return parse_text(kind, text)
+    except ValueError as error:
+        raise ValueError(f"has the key {shown(text)}, which {error}") from None
 
 
 def _check_count(parameter: Parameter, count: int, noun: str) -> None:

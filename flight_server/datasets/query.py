@@ -12,7 +12,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import ParseError, SqlglotError
 
-from flight_server.errors import nearest
+from flight_server.errors import nearest, not_sql
 from flight_server.model import Column, Parameter, SortKey
 
 # line, column (from 1, in the SQL) and message; the caller knows the file.
@@ -27,7 +27,9 @@ def parse(sql: str, fail: Fail) -> exp.Query:
         first = error.errors[0]
         # sqlglot gives the column on which the unexpected word ends.
         column = (first.get("col") or 1) - max(len(first.get("highlight") or "") - 1, 0)
-        raise fail(first.get("line") or 1, column, f"not SQL: {first['description']}") from error
+        raise fail(
+            first.get("line") or 1, column, not_sql(first["description"], first.get("highlight") or "")
+        ) from error
     except (SqlglotError, RecursionError) as error:
         raise fail(1, 1, f"not SQL: {str(error).splitlines()[0]}") from error
     if len(statements) != 1:
@@ -71,7 +73,10 @@ def _check_placeholders(tree: exp.Query, sql: str, names: list[str], fail: Fail)
         used.add(name)
     for name in names:
         if name not in used:
-            raise fail(1, 1, f"the query never uses the parameter {name!r}; use :{name} or remove it from [params]")
+            # In quotes it is text, as it is for templates.
+            line, column = place(sql, rf"'[^'\n]*(?::|\{{\{{\s*){re.escape(name)}\b")
+            way = f"use :{name}" + (", without quotes," if (line, column) != (1, 1) else "")
+            raise fail(line, column, f"the query never uses the parameter {name!r}; {way} or remove it from [params]")
 
 
 def _check_columns(tree: exp.Query, sql: str, columns: tuple[Column, ...], fail: Fail) -> None:

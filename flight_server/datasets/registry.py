@@ -111,7 +111,8 @@ def load(directory: Path) -> tuple[Registry, list[DatasetError]]:
         except DatasetError as error:
             errors.append(error)
         except UnicodeDecodeError as error:
-            errors.append(DatasetError(path, 0, 0, f"not UTF-8: {error.reason} at byte {error.start}"))
+            line = error.object[: error.start].count(b"\n") + 1
+            errors.append(DatasetError(path, line, 1, f"not UTF-8: {error.reason}; save the file as UTF-8"))
         except OSError as error:
             # Also one that has gone since the folder was listed: the next reload does not list it.
             errors.append(DatasetError(path, 0, 0, f"cannot be read: {error.strerror}"))

@@ -12,27 +12,37 @@ from flight_server.telemetry import log, metrics
 # A check returns nothing, or raises an Error that says what is wrong.
 Check = Callable[[], None]
 OK = "ok"
+# Of a check that has not ended in time; the code of what is late everywhere else, too.
+LATE = "timeout"
 
 
 class Readiness:
-    """Runs the checks when it is asked, one asker at a time, and keeps their outcome for `ttl_s`. Thread-safe."""
+    """Runs the checks when it is asked, one asker at a time, and keeps their outcome for `ttl_s`. Thread-safe.
 
-    def __init__(self, checks: Mapping[str, Check], draining: Callable[[], bool], ttl_s: float) -> None:
+    Each check has a thread of its own and is waited for `wait_s`, all of them together. One that hangs is late until it
+    has ended, and is not begun a second time meanwhile.
+    """
+
+    def __init__(
+        self, checks: Mapping[str, Check], draining: Callable[[], bool], ttl_s: float, wait_s: float = 4.0
+    ) -> None:
         self._checks = checks
         self._draining = draining
         self._ttl_s = ttl_s
+        self._wait_s = wait_s
+        self._running: dict[str, _Run] = {}
         self._lock = threading.Lock()
         self._found: Mapping[str, str] = {}
         self._until = 0.0
 
     def outcomes(self) -> dict[str, str]:
-        """What each check says: `ok`, or the code of its error. Blocks as long as the slowest dependency does.
+        """What each check says: `ok`, or the code of its error. Blocks for `wait_s` at most.
 
         A server that drains says so at once, whatever was found a moment ago.
         """
         with self._lock:
             if time.monotonic() >= self._until:
-                self._found = {name: _outcome(name, check) for name, check in self._checks.items()}
+                self._found = self._asked()
                 for name, said in self._found.items():
                     metrics.READY.labels(name).set(said == OK)
                 self._until = time.monotonic() + self._ttl_s
@@ -43,6 +53,37 @@ class Readiness:
 
     def ready(self) -> bool:
         return all(said == OK for said in self.outcomes().values())
+
+    def _asked(self) -> dict[str, str]:
+        for name, check in self._checks.items():
+            if name not in self._running:
+                self._running[name] = _Run(name, check)
+                self._running[name].start()
+        deadline = time.monotonic() + self._wait_s
+        found = {}
+        for name in self._checks:
+            run = self._running[name]
+            run.join(max(0.0, deadline - time.monotonic()))
+            if run.said:
+                found[name] = run.said
+                del self._running[name]
+            else:
+                log.warning("not_ready", check=name, code=LATE, message=f"no answer within {self._wait_s:g} s")
+                found[name] = LATE
+        return found
+
+
+class _Run(threading.Thread):
+    """A check that is being made, by a thread that holds up nobody's end."""
+
+    def __init__(self, name: str, check: Check) -> None:
+        super().__init__(name=f"ready-{name}", daemon=True)
+        self.said = ""
+        self._what = name
+        self._check = check
+
+    def run(self) -> None:
+        self.said = _outcome(self._what, self._check)
 
 
 def _outcome(name: str, check: Check) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from sqlglot import exp
 
 from flight_server.errors import InvalidRequest, nearest
+from flight_server.plan import foreign
 
 _FUNCTION_NAMES = """
     abs acos asin atan atan2 cbrt ceil ceiling cos cosh degrees e exp floor from_base greatest infinity is_finite
@@ -53,8 +54,6 @@ _CALL = re.compile(r'"?([A-Za-z_][A-Za-z0-9_]*)"?\s*\(')
 _SOURCES = (exp.Table, exp.Subquery, exp.Unnest, exp.Values, exp.Select, exp.SetOperation, exp.Paren)
 # What may stand in the parentheses of a subquery: the parser takes DESCRIBE there too.
 _IN_PARENTHESES = (exp.Query, exp.Table, exp.Values)
-# Clauses that the parser knows and Athena does not; DuckDB would run them, or fail in its own words.
-_FOREIGN = (exp.Pivot, exp.Connect)
 
 
 class Refused(InvalidRequest):
@@ -81,8 +80,8 @@ def check(tree: exp.Query) -> None:
             raise Refused(f"{node.key.upper()} is not allowed; only a SELECT is run", node)
         elif isinstance(node, exp.Subquery) and not isinstance(node.this, _IN_PARENTHESES):
             raise Refused(f"{node.this.key.upper()} is not allowed; only a SELECT is run", node)
-        elif isinstance(node, _FOREIGN):
-            raise Refused(f"{node.key.upper()} is not allowed: Athena does not have it", node)
+        elif said := foreign.reason(node):
+            raise Refused(said, node)
         elif isinstance(node, exp.TableSample):
             raise Refused("TABLESAMPLE is not allowed: its rows change from call to call", node)
         elif isinstance(node, (exp.Parameter, exp.SessionParameter)):

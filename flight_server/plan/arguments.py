@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from decimal import Decimal
 
 from sqlglot import exp
 
 from flight_server.errors import InvalidRequest, nearest
-from flight_server.model import Dataset, ParamType
+from flight_server.model import Dataset, Parameter, ParamType
 from flight_server.plan.statement import Call, parameter_number
 
 # A moment as SQL writes it: a space for the T, and UTC or an offset, after another space or not, for the Z.
@@ -51,6 +52,24 @@ def named(call: Call, dataset: Dataset) -> dict[str, exp.Expr]:
             raise InvalidRequest("bad-parameter", f"{dataset.name}.{name} is given more than once")
         found[name] = value
     return found
+
+
+def example(dataset: Dataset, parameters: Sequence[Parameter]) -> str:
+    """A call with the examples of `parameters`, as SQL writes it."""
+    given = ", ".join(f"{each.name} => {_written(each.example)}" for each in parameters)
+    return f"{dataset.name}({given})"
+
+
+def _written(example: object) -> str:
+    if isinstance(example, tuple) and example and isinstance(example[0], tuple):
+        return f"MAP({_written(tuple(k for k, _ in example))}, {_written(tuple(v for _, v in example))})"
+    if isinstance(example, tuple):
+        return f"ARRAY[{', '.join(map(_written, example))}]"
+    if isinstance(example, datetime):
+        return f"TIMESTAMP '{example:%Y-%m-%d %H:%M:%S}{' UTC' if example.tzinfo else ''}'"
+    if isinstance(example, date):
+        return f"DATE '{example}'"
+    return str(example).lower() if isinstance(example, bool) else exp.convert(example).sql("athena")
 
 
 def value(node: exp.Expr, given: Mapping[int, object]) -> object:

@@ -10,18 +10,21 @@ import re
 
 from sqlglot import exp
 
-from flight_server.errors import DatasetError
+from flight_server.errors import DatasetError, InvalidRequest
 from flight_server.model import Dataset
-from flight_server.plan import allowed, bind
+from flight_server.plan import allowed, bind, dialect
 
 
 def problems(dataset: Dataset) -> list[DatasetError]:
-    """What the query names that it must not, and optional parameters whose term cannot be removed."""
+    """What the query names that it must not, what Athena cannot say, and optional parameters whose term must stay."""
     found: list[DatasetError] = []
     try:
         allowed.check(dataset.tree)
+        dialect.canonical(dataset.tree)
     except allowed.Refused as error:
         found.append(error_at(dataset, error.node, error.message))
+    except InvalidRequest as error:
+        found.append(error_at(dataset, None, error.message))
     try:
         bind.check(dataset.tree, dataset.params)
     except bind.NotRemovable as error:

@@ -1,7 +1,7 @@
 """Printing a bound tree for the engine that will run it, with every table at its pinned snapshot.
 
-Athena gets `FOR VERSION AS OF`; DuckDB gets `iceberg_scan` on the pinned metadata and what sqlglot leaves
-untranslated between the two dialects.
+Athena gets `FOR VERSION AS OF`; DuckDB gets `iceberg_scan` on the pinned metadata and Athena's meanings (translate.py).
+What an engine cannot say is refused, not left out.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import ErrorLevel, UnsupportedError
 from sqlglot.optimizer.annotate_types import annotate_types
 
+from flight_server.errors import InvalidRequest
 from flight_server.model import Dataset, TablePin
 from flight_server.plan import allowed, carriers, sizes
+from flight_server.plan.translate import translate
 
 # database.table → column → Athena type.
 Schemas = Mapping[str, Mapping[str, str]]
@@ -21,7 +24,7 @@ Schemas = Mapping[str, Mapping[str, str]]
 
 def canonical(tree: exp.Query) -> str:
     """The tree as Athena SQL without pins: equal trees give equal text, whatever the spelling of the file."""
-    return tree.sql("athena", identify=True, comments=False)
+    return _printed(tree, "athena")
 
 
 def to_athena(tree: exp.Query, pins: Mapping[str, TablePin], schemas: Schemas, dataset: Dataset) -> str:
@@ -57,7 +60,7 @@ def _at_versions(tree: exp.Query, pins: Mapping[str, TablePin]) -> str:
         if snapshot is not None:
             version = exp.Version(this="VERSION", expression=exp.Literal.number(snapshot), kind="AS OF")
             table.set("version", version)
-    return tree.sql("athena", identify=True, comments=False)
+    return _printed(tree, "athena")
 
 
 def to_duckdb(tree: exp.Query, pins: Mapping[str, TablePin], schemas: Schemas) -> str:
@@ -77,11 +80,18 @@ def _duckdb(tree: exp.Query, schemas: Schemas, source: Callable[[exp.Table], exp
     for unnest in list(pinned.find_all(exp.Unnest)):
         if isinstance(unnest.parent, (exp.From, exp.Join, exp.Lateral)):
             unnest.replace(_unnest(unnest))
-    for node in list(pinned.find_all(exp.Div)):
-        if _is_integer(node.left) and _is_integer(node.right):
-            node.replace(exp.IntDiv(this=node.left.copy(), expression=node.right.copy()))
+    translate(pinned)
     sizes.bound(pinned)
-    return pinned.sql("duckdb", identify=True, comments=False)
+    return _printed(pinned, "duckdb")
+
+
+def _printed(tree: exp.Query, engine: str) -> str:
+    """The text for an engine; sql-refused where it has no words for something, which sqlglot would leave out."""
+    try:
+        return tree.sql(engine, identify=True, comments=False, unsupported_level=ErrorLevel.RAISE)
+    except UnsupportedError as error:
+        name = {"athena": "Athena", "duckdb": "DuckDB"}[engine]
+        raise InvalidRequest("sql-refused", f"{name} cannot say this: {str(error).splitlines()[0]}") from error
 
 
 def nested(schemas: Schemas) -> dict[str, object]:
@@ -148,7 +158,3 @@ def _unnest(node: exp.Unnest) -> exp.Subquery:
 
 def _length(value: exp.Expr) -> exp.Expr:
     return exp.Anonymous(this="len", expressions=[value.copy()])
-
-
-def _is_integer(node: exp.Expr) -> bool:
-    return node.is_type(*exp.DataType.INTEGER_TYPES)

@@ -5,6 +5,8 @@ Apart from scan.py and planner.py because `athena-flight check` needs this and n
 
 from __future__ import annotations
 
+import re
+
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
     BinaryType,
@@ -30,9 +32,11 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
 
-from flight_server.errors import InvalidRequest
+from flight_server.errors import InvalidRequest, nearest
 from flight_server.plan import dialect
 from flight_server.plan.dialect import Schemas
+
+_COLUMN = re.compile(r"(?:Unknown column: |Column ')\"?([^'\"]+)")
 
 
 def qualified(tree: exp.Query, schemas: Schemas) -> exp.Query:
@@ -43,9 +47,22 @@ def qualified(tree: exp.Query, schemas: Schemas) -> exp.Query:
     try:
         found = qualify(tree.copy(), schema=dialect.nested(schemas), dialect="athena", quote_identifiers=False)
     except SqlglotError as error:
-        raise InvalidRequest("sql-refused", str(error).splitlines()[0]) from error
+        raise InvalidRequest("sql-refused", _unresolved(str(error).splitlines()[0], schemas)) from error
     assert isinstance(found, exp.Query)  # noqa: S101 - qualify keeps the kind of its input
     return found
+
+
+def _unresolved(message: str, schemas: Schemas) -> str:
+    """The qualifier's message with the nearest column in place of a place that is not the client's."""
+    found = _COLUMN.search(message)
+    if not found:
+        return message
+    name = found[1]
+    if any(name.lower() in map(str.lower, columns) for columns in schemas.values()):
+        # In two tables, or in one that is there twice, or in one that this part of the query does not name.
+        return f"it is not clear which column {name!r} is meant; write its table, as in t.{name}"
+    columns = {column for table in schemas.values() for column in table} - {name}
+    return f"there is no column {name!r} here{nearest(name, columns)}"
 
 
 def sql_schema(schema: Schema) -> dict[str, str]:

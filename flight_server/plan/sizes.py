@@ -1,8 +1,8 @@
 """Bounds on values that a few words of a query make large, for the engine that shares this process's memory.
 
-DuckDB's `memory_limit` does not count the texts and lists that an expression makes: `lpad('x', 30000000)` for a
-hundred rows took 3 GB beside a limit of 512 MB. So what has its size as an argument gets no larger than here. Values
-that grow by being put together, again and again, are not bounded.
+DuckDB's `memory_limit` counts the texts that `||` makes, but not those of padding nor lists: `lpad(t.c, 30000000)` for
+a hundred rows took 3 GB beside a limit of 512 MB. So what has its size as an argument gets no larger than here. What
+`replace` makes of a long text, and lists that are put together again and again, are not bounded.
 """
 
 from __future__ import annotations

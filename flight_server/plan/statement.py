@@ -7,7 +7,6 @@ dataset, a table of the catalog or a CTE in scope is refused. Nothing here knows
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
-from flight_server.errors import InvalidRequest
+from flight_server.errors import InvalidRequest, not_sql
 from flight_server.plan import allowed
 
 # The catalog that clients see; its name may stand before a schema's, as tools write it.
@@ -32,8 +31,6 @@ _SCAN_PARTS = frozenset({"this", "db", "catalog", "alias", "joins"})
 # A list of some thousand values fits. Planning takes time by the square of the depth: two seconds at this one.
 _TOKENS_MAX = 10_000
 _DEPTH_MAX = 150
-_TOKEN = re.compile(r"<Token token_type: [^,]*, text: (.*?), line: .*?>", re.DOTALL)
-_CLASS = re.compile(r"<class '[\w.]*\.(\w+)'>")
 _STARTS = (TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN)
 
 
@@ -212,14 +209,9 @@ def _reason(error: Exception) -> str:
     found = getattr(error, "errors", None)
     if found:
         first = found[0]
-        return f"not SQL: {_plain(first['description'])} at line {first['line']}, column {first['col']}"
+        said = not_sql(first["description"], first.get("highlight") or "")
+        return f"{said} at line {first['line']}, column {first['col']}"
     return f"not SQL: {str(error).splitlines()[0][:200]}" if str(error) else "not SQL: nested too deeply"
-
-
-def _plain(description: str) -> str:
-    """A message of sqlglot without the objects of Python that it shows: a token by its text, a clause by its name."""
-    said = _TOKEN.sub(lambda found: "the end" if found[1] == "SENTINEL" else f"'{found[1]}'", description)
-    return _CLASS.sub(lambda found: found[1].upper(), said)
 
 
 def _refused(message: str) -> InvalidRequest:

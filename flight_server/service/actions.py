@@ -132,8 +132,11 @@ class Actions:
         ticket = self._tickets.issue(query.plan, query.id if query.kept else None)
         return bytes(infos.planned(asked, query.plan, ticket, (query.rows, query.bytes)).serialize())
 
-    def _id(self, body: bytes) -> object:
-        return self._object(body, ["id"]).get("id")
+    def _id(self, body: bytes) -> str:
+        found = self._object(body, ["id"]).get("id")
+        if not isinstance(found, str):
+            raise InvalidRequest("bad-request", 'write {"id": "…"}, as submit answered it')
+        return found
 
     def _object(self, body: bytes, known: Sequence[str]) -> dict[str, Any]:
         return descriptors.decode_object(body, self._body_max, known)

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -26,6 +27,8 @@ _PREFIX = b"aft1."
 _TICKET_GROWTH = 8
 _RESERVED = ("_version", "_as_of", "_engine")
 _KEYS = ("dataset", "params", "version", "as_of", "engine", "sql")
+# What begins like this is no name that was mistyped.
+_SQL = re.compile(r"\s*(select|with)\s", re.IGNORECASE)
 _HOW = "write daily_prices?ticker=AAPL&start_date=2010-01-04, or JSON"
 
 
@@ -141,23 +144,38 @@ def decode_path(path: Sequence[bytes], bytes_max: int) -> Request:
 def decode_object(body: bytes, bytes_max: int, known: Sequence[str]) -> dict[str, Any]:
     """The JSON object in an action's body; only `known` keys."""
     check_size(body, bytes_max)
+    how = f'write {{"{known[0]}": "…"}}' if known else "write {} or nothing"
     try:
-        found = _load_json(body.decode())
+        text = body.decode()
     except UnicodeDecodeError:
-        raise InvalidRequest("bad-request", "the body is not UTF-8") from None
+        raise InvalidRequest("bad-request", f"the body is not UTF-8; {how}") from None
+    found = _load_json(text) if text.lstrip().startswith("{") else None
     if not isinstance(found, dict):
-        raise InvalidRequest("bad-request", "the body must be a JSON object")
+        raise InvalidRequest("bad-request", f"the body must be a JSON object; {how}")
     _check_keys(found, known)
     return found
 
 
+def _check_name(name: str) -> None:
+    """Refuse what is meant as something else than a name, which no list of names would mend."""
+    if not name:
+        raise InvalidRequest("bad-request", f"the request names no dataset; {_HOW}")
+    if _SQL.match(name):
+        raise InvalidRequest("bad-request", 'SQL is asked as JSON, {"sql": "SELECT …"}, or over Flight SQL')
+    if "(" in name:
+        raise InvalidRequest("bad-request", f"parentheses are for SQL; {_HOW}")
+
+
 def _from_query(text: str) -> Request:
     name, mark, query = text.partition("?")
+    _check_name(name)
     pairs: list[tuple[str, str]] = []
     if mark and query:
         try:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, errors="strict")
-        except (ValueError, UnicodeDecodeError):
+        except UnicodeDecodeError:
+            raise InvalidRequest("bad-request", "the part after '?' is not UTF-8 with %XX for other signs") from None
+        except ValueError:
             raise InvalidRequest("bad-request", f"the part after '?' is not name=value&name=value; {_HOW}") from None
     values: dict[str, list[str]] = {}
     for key, value in pairs:
@@ -192,7 +210,7 @@ def _version(text: object) -> int:
 
 def _from_json(text: str) -> Request:
     found = _load_json(text)
-    _check_keys(found, _KEYS)
+    _check_keys(found, _KEYS, '; parameters stand in "params": {"name": value}')
     if ("dataset" in found) == ("sql" in found):
         raise InvalidRequest("bad-request", 'write {"dataset": "…", "params": {…}} or {"sql": "SELECT …"}')
     params = {} if found.get("params") is None else found["params"]
@@ -214,13 +232,12 @@ def _from_json(text: str) -> Request:
     )
 
 
-def _check_keys(found: Mapping[str, object], known: Sequence[str]) -> None:
+def _check_keys(found: Mapping[str, object], known: Sequence[str], besides: str = "") -> None:
     for key in found:
         if key not in known:
             names = ", ".join(known) or "none: leave the body empty"
-            raise InvalidRequest(
-                "bad-request", f"there is no key {ascii(key)[:60]}{nearest(key, known, end='.')} Known are {names}"
-            )
+            near = nearest(key, known, end=".")
+            raise InvalidRequest("bad-request", f"there is no key {ascii(key)[:60]}{near} Known are {names}{besides}")
 
 
 def _load_json(text: str) -> Any:

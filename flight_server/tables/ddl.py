@@ -77,7 +77,7 @@ def read_all(directory: Path) -> dict[str, Definition]:
 def read(path: Path) -> Definition:
     """The table that the file at `path` defines. TableError names file, line and column (counted from 1)."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8").removeprefix("\ufeff")
     except (OSError, UnicodeDecodeError) as error:
         raise TableError(f"{path}: cannot read it: {error}") from error
     return parse(text, path)

@@ -138,6 +138,15 @@ def test_unknown_parameter_names_the_nearest(db: Connection) -> None:
     )
 
 
+def test_all_that_is_missing_is_named_with_a_call_that_has_it(db: Connection) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        db.daily_prices()
+    assert caught.value.message == (
+        "daily_prices needs 'ticker' (string), 'start_date' (date), "
+        "for example daily_prices(ticker='AAPL', start_date='2010-01-04')"
+    )
+
+
 @pytest.mark.parametrize(
     ("args", "given", "code"),
     [

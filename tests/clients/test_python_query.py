@@ -13,7 +13,7 @@ import pyarrow.flight as flight
 import pyarrow.parquet as pq
 import pytest
 
-from flight_client import Connection, InvalidRequest, Query
+from flight_client import Connection, InvalidRequest, Query, connect
 
 ASKED = {"ticker": "AAPL", "start_date": "2010-01-04", "end_date": "2010-03-31"}
 
@@ -176,3 +176,22 @@ def test_failed_query_leaves_the_old_file_alone(db: Connection, tmp_path: Path) 
         db.daily_prices("AAPL", "never").to_parquet(file)
     assert [each.name for each in tmp_path.iterdir()] == ["prices.parquet"]
     assert file.read_text() == "old"
+
+
+def test_libraries_take_the_query_itself(query: Query, expected: pa.Table) -> None:
+    assert pa.table(query).equals(expected)
+    assert pl.DataFrame(query).equals(query.pl())
+
+
+def test_a_name_that_a_query_has_not_says_what_it_has(query: Query) -> None:
+    with pytest.raises(AttributeError, match=r"a query has no 'to_pandas': its rows come by arrow\(\), pl\(\), df\(\)"):
+        query.to_pandas()  # type: ignore[attr-defined]
+    assert not hasattr(query, "_ipython_display_")
+
+
+def test_a_closed_connection_says_so(url: str) -> None:
+    db = connect(url)
+    asked = db.daily_prices("AAPL", start_date="2010-01-04")
+    db.close()
+    with pytest.raises(InvalidRequest, match="this connection is closed; connect"):
+        asked.arrow()

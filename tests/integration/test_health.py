@@ -65,7 +65,7 @@ def test_a_service_that_is_not_here_is_not_found(demo_server: Server) -> None:
 def test_a_failing_check_turns_both_faces_red(serve: Serve) -> None:
     server = serve(limits={"disk_free_min": 1 << 60})
     status, checks = readyz(server)
-    assert (status, checks["disk"], checks["catalog"]) == (503, "bad-table", "ok")
+    assert (status, checks["disk"], checks["catalog"]) == (503, "disk-full", "ok")
     assert check(health_port(server)) == NOT_SERVING
     with urllib.request.urlopen(f"http://localhost:{server.http.port}/livez", timeout=20) as reply:
         assert reply.status == 200
@@ -204,3 +204,20 @@ def test_the_health_service_reads_no_long_request(demo_server: Server) -> None:
     with pytest.raises(grpc.RpcError) as raised:
         check(health_port(demo_server), "x" * 10_000)
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_check_that_hangs_fails_in_time_and_is_not_begun_again() -> None:
+    begun, answers = [], threading.Event()
+
+    def hangs() -> None:
+        begun.append(threading.current_thread())
+        answers.wait(60)
+
+    readiness = Readiness({"catalog": hangs, "disk": lambda: None}, lambda: False, ttl_s=0.0, wait_s=0.1)
+    assert readiness.outcomes() == readiness.outcomes() == {"catalog": "timeout", "disk": "ok"}
+    assert not readiness.ready()
+    assert REGISTRY.get_sample_value("athena_flight_ready", {"check": "catalog"}) == 0.0
+    assert len(begun) == 1
+    answers.set()
+    begun[0].join(60)
+    assert readiness.ready()

@@ -112,7 +112,8 @@ DAILY = b'{"dataset": "daily_prices", "params": {"start_date": "2010-01-04", "ti
 PRICES = b"daily_prices?start_date=2010-01-04&"
 BAD = [
     (b"daily_price", "unknown-dataset", "there is no dataset 'daily_price'; did you mean 'daily_prices'?"),
-    (b"", "unknown-dataset", "there is no dataset ''"),
+    (b"", "bad-request", "the request names no dataset; write daily_prices?"),
+    (b"SELECT * FROM daily_prices", "bad-request", 'SQL is asked as JSON, {"sql": "SELECT'),
     (b"../daily_prices", "unknown-dataset", "there is no dataset"),
     ("일별_가격?ticker=AAPL".encode(), "unknown-dataset", "there is no dataset '일별_가격'"),
     (ASKED + b"&_version=7", "unknown-version", "daily_prices has no version 7; it has 1"),
@@ -131,7 +132,7 @@ BAD = [
     (PRICES + b"ticker=A' OR '1'='1", "bad-parameter", "does not match"),
     (PRICES + b"ticker=%00", "bad-parameter", "has a NUL character"),
     (PRICES + "ticker=삼성전자".encode(), "bad-parameter", "does not match"),
-    (PRICES + b"ticker=%ed%a0%80", "bad-request", "name=value"),
+    (PRICES + b"ticker=%ed%a0%80", "bad-request", "not UTF-8 with %XX"),
     (history([]), "bad-parameter", "has 0 items; at least 1 are needed"),
     (history([*range(5000)]), "bad-parameter", "has 5000 items; at most"),
     (history([*range(20_000)])[:65_000], "bad-request", "not JSON"),
@@ -166,7 +167,9 @@ def test_bad_input_is_refused_and_changes_nothing(demo_server: Server, body: byt
     [
         ("descibe", b"{}", "unsupported", "there is no action 'descibe'; did you mean 'describe'?"),
         ("", b"", "unsupported", "there is no action ''"),
-        ("describe", b"daily_prices", "bad-request", "not JSON"),
+        ("describe", b"daily_prices", "bad-request", 'must be a JSON object; write {"dataset": "…"}'),
+        ("cancel", b"{}", "bad-request", 'write {"id": "…"}'),
+        ("status", b'{"id": 1}', "bad-request", 'write {"id": "…"}'),
         ("describe", b"{}", "bad-request", 'write {"dataset": "daily_prices"}'),
         ("describe", b'{"dataset": 1}', "bad-request", 'write {"dataset": "daily_prices"}'),
         ("describe", b'{"dataset": "daily_prices", "version": true}', "bad-request", "write"),

@@ -25,6 +25,43 @@ def refusal(sql: str) -> str | None:
     return message(check)
 
 
+# What DuckDB would run, and Athena not, or with another meaning.
+FOREIGN = [
+    ("SELECT x FROM a.t GROUP BY ALL", "GROUP BY ALL is not Athena's; name the columns"),
+    ("SELECT x FROM a.t UNION BY NAME SELECT x FROM a.t", "UNION BY NAME is not Athena's"),
+    ("SELECT x FROM a.t LIMIT 10%", "Athena has no PERCENT"),
+    ("SELECT t.x FROM a.t ASOF JOIN a.u ON t.x >= u.x", "ASOF JOIN is not Athena's"),
+    ("SELECT x FROM a.t WHERE s GLOB 'a*'", "GLOB is not Athena's"),
+    ("SELECT x FROM a.t WHERE s SIMILAR TO 'a'", "SIMILAR TO is not Athena's"),
+    ("SELECT x FROM a.t WHERE NOT (s IS TRUE)", "write COALESCE(…, FALSE)"),
+    ("SELECT x IS NOT FALSE AS x FROM a.t", "write COALESCE(…, FALSE)"),
+    ("SELECT CAST(x AS HUGEINT) AS x FROM a.t", "the type INT128 is not Athena's"),
+    ("SELECT DECIMAL '2.05' AS x", "DECIMAL needs its digits: CAST(… AS DECIMAL(10, 2))"),
+    ("SELECT CAST(x AS DECIMAL) AS x FROM a.t", "DECIMAL needs its digits"),
+    ("SELECT CAST(x AS CHAR) AS x FROM a.t", "CHAR needs its digits"),
+]
+
+
+@pytest.mark.parametrize(("sql", "says"), FOREIGN)
+def test_what_only_duckdb_takes_is_refused_with_what_athena_takes(sql: str, says: str) -> None:
+    assert says in (refusal(sql) or "")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT CAST(x AS DECIMAL(10, 2)) AS x FROM a.t WHERE y IS NULL AND z IS NOT NULL LIMIT 10",
+        "SELECT CAST(x AS CHAR(3)) AS x FROM a.t UNION ALL SELECT s FROM a.u FETCH FIRST 5 ROWS ONLY",
+        "SELECT CAST(x AS TINYINT) AS x, count(*) AS n FROM a.t LEFT JOIN a.u ON t.x = u.x GROUP BY x",
+        "SELECT CAST(x AS VARCHAR) AS x FROM a.t NATURAL JOIN a.u",
+        # Printed as NOT EXISTS.
+        "SELECT x FROM a.t ANTI JOIN a.u ON t.x = u.x",
+    ],
+)
+def test_what_athena_takes_is_not_refused_as_foreign(sql: str) -> None:
+    assert refusal(sql) is None
+
+
 FROM_REFUSED = [
     ("SELECT 1 AS x FROM read_csv('/etc/passwd')", "read_csv() is not allowed in FROM"),
     ("SELECT 1 AS x FROM read_csv_auto('x')", "read_csv_auto"),

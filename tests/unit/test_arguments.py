@@ -10,7 +10,8 @@ import sqlglot
 
 from flight_server.datasets.params import parse_json
 from flight_server.model import ParamType
-from flight_server.plan import arguments
+from flight_server.plan import arguments, statement
+from tests.fix_datasets import with_params
 
 NOON = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
 
@@ -75,3 +76,21 @@ def test_what_the_contract_cannot_hold_is_refused(sql: str, kind: str) -> None:
 def test_what_is_no_constant_says_how_to_write_it(sql: str, way: str) -> None:
     with pytest.raises(ValueError, match=f"{re.escape(way)}$"):
         arguments.value(sqlglot.parse_one(sql, read="athena"), {})
+
+
+def test_an_example_of_missing_parameters_is_the_call_that_has_them() -> None:
+    dataset = with_params(
+        'ticker = { type = "string", example = "it\'s" }',
+        'day    = { type = "date", example = 2010-01-04 }',
+        'at     = { type = "timestamp(tz)", example = 2010-01-04T09:30:00Z }',
+        'ids    = { type = "list<int32>", example = [1, 5] }',
+        'w      = { type = "map<int32, float64>", example = { 1 = 0.6 } }',
+        'flag   = { type = "bool", example = true }',
+    )
+    call = arguments.example(dataset, list(dataset.params.values()))
+    assert call == (
+        "sample(ticker => 'it''s', day => DATE '2010-01-04', at => TIMESTAMP '2010-01-04 09:30:00 UTC', "
+        "ids => ARRAY[1, 5], w => MAP(ARRAY[1], ARRAY[0.6]), flag => true)"
+    )
+    (found,) = statement.parse(f"SELECT * FROM {call}").calls
+    assert list(arguments.named(found, dataset)) == list(dataset.params)

@@ -41,6 +41,14 @@ WRONG: list[tuple[list[tuple[str, str]], str, str]] = [
         "'stock' is in market.prices and market.stocks; write which, as in t.stock",
     ),
     (
+        [
+            ("FROM market.prices AS p", "FROM market.prices AS p\nJOIN market.prices AS s ON s.stock = p.stock"),
+            ("WHERE p.stock", "WHERE stock"),
+        ],
+        ":24:7",
+        "it is not clear which column 'stock' is meant; write its table",
+    ),
+    (
         [('close  = { type = "float32" }', 'close  = { type = "date" }')],
         ":18:15",
         "'close' is declared date and the query gives float32",
@@ -58,6 +66,13 @@ WRONG: list[tuple[list[tuple[str, str]], str, str]] = [
         "optional parameter :most stands under OR",
     ),
     ([("p.close, p.shares", "p.close, read_text(p.stock) AS shares")], ":21:24", "function read_text() is not allowed"),
+    ([("p.close, p.shares", "p.close, strpos(p.stock, 'A', 2) AS shares")], ":21:1", "DuckDB cannot say this: STRPOS"),
+    ([("p.close, p.shares", "p.close, split(p.stock, 'A', 2) AS shares")], ":21:24", "split() with a limit is for"),
+    (
+        [("p.close, p.shares", "p.close, sum(p.shares) OVER (ORDER BY p.day ROWS 2 PRECEDING EXCLUDE TIES) AS shares")],
+        ":21:1",
+        "Athena cannot say this: EXCLUDE",
+    ),
     (
         [("p.close <= :most", "p.close <= :most AND p.day < now()")],
         ":26:36",
@@ -198,3 +213,11 @@ def test_what_fills_a_table_is_checked_too(
     for error in found:
         assert error.startswith(f"{folder}/{place}: ")
         assert message in error
+
+
+def test_the_name_of_a_dataset_of_the_servers_own_is_refused_before_a_server_does(folder: Path) -> None:
+    (folder / "sys_calls.sql").write_text((folder / "closes.sql").read_text())
+    (error,) = check(folder)
+    assert str(error).startswith(f"{folder}/sys_calls.sql:1:1: sys_calls is a dataset of the server's own")
+    assert [str(each) for each in check(folder, "sys_calls")] == [str(error)]
+    assert check(folder, "closes") == []

@@ -31,7 +31,12 @@ KEYS = [
     ('-- owner = "tests"', "-- version = 2", "version", "version = 2 belongs in sample.v2.sql"),
     ('-- owner = "tests"', "-- version = true", "version", "'version' must be a whole number, not True"),
     ("-- [rules]", '-- [limits]\n-- max_scan = "2 GBB"', "max_scan", "write a number and a unit of B, KB, MB"),
-    ("-- [rules]", "-- [limits]\n-- timeout = 60", "timeout", "'timeout' must be a string, not 60"),
+    (
+        "-- [rules]",
+        "-- [limits]\n-- timeout = 60",
+        "timeout",
+        "timeout = 60: write a number and a unit of ms, s, m, h, d, as in '60s'",
+    ),
     ("-- [rules]", "-- [limits]\n-- max_rows = 0", "max_rows", "max_rows must be at least 1"),
     ("-- [rules]", "-- [limits]\n-- max_csot = 1", "max_csot", "did you mean 'max_cost'?"),
     ("-- [rules]", '-- [cache]\n-- mode = "ttl"', "[cache]", "ttl belongs to mode"),
@@ -70,7 +75,10 @@ QUERY = [
     ('close = { type = "float32"', 'close = { type = "float23"', 'type = "float23"', "did you mean 'float32'?"),
     ('-- close = { type = "float32", unit = "USD" }\n', "", "close\nFROM", "[columns] does not declare 'close'"),
     ("-- close =", "-- clsoe =", "close\nFROM", "[columns] does not declare 'close'; did you mean 'clsoe'?"),
-    ("WHERE p.ticker", "WEHRE p.ticker", "WEHRE", "not SQL"),
+    ("WHERE p.ticker", "WEHRE p.ticker", "WEHRE", "not SQL: 'WEHRE' is not expected here"),
+    ("p.ticker = :ticker", "p.ticker = %(x)s", "s\n  AND", "not SQL: MOD lacks what belongs to it"),
+    ("p.ticker = :ticker", "p.ticker = ':ticker'", "':ticker'", "use :ticker, without quotes, or remove it"),
+    ("p.ticker = :ticker", "p.ticker = '{{ ticker }}'", "'{{", "use :ticker, without quotes, or remove it"),
     ("ORDER BY p.day\n", "ORDER BY p.day; SELECT 1\n", "SELECT", "this file has 2 statements"),
     ("p.ticker = :ticker", "p.ticker = :tickr", ":tickr", "[params] has no 'tickr'; did you mean 'ticker'?"),
     ("p.ticker = :ticker", "p.ticker = ?", "?", "write a parameter as :name"),
@@ -123,8 +131,19 @@ def test_a_file_name_that_is_no_dataset_name_is_refused(name: str) -> None:
     assert "a dataset file is named" in problem(VALID, name).message
 
 
-def test_windows_line_ends_are_read() -> None:
+def test_windows_line_ends_and_its_byte_order_mark_are_read() -> None:
     assert parse(VALID.replace("\n", "\r\n")).columns == parse(VALID).columns
+    assert parse("\ufeff" + VALID).columns == parse(VALID).columns
+
+
+def test_the_known_keys_are_named_once() -> None:
+    said = problem(changed("owner", "ownr")).message
+    assert said.count("params") == 1
+
+
+def test_toml_that_lacks_quotes_says_where_they_stand() -> None:
+    assert "a text stands in straight double quotes" in problem(changed('"tests"', "tests")).message
+    assert "other signs than A-Z" in problem(changed("close = {", "종가 = {")).message
 
 
 def test_a_folder_reports_each_wrong_file_and_keeps_the_right_ones(tmp_path: Path) -> None:
@@ -134,7 +153,7 @@ def test_a_folder_reports_each_wrong_file_and_keeps_the_right_ones(tmp_path: Pat
     (tmp_path / "notes.txt").write_text("not a dataset")
     found, errors = registry.load(tmp_path)
     assert list(found.datasets) == ["good"]
-    assert [(error.path.name, error.line) for error in errors] == [("bad.sql", 3), ("binary.sql", 0)]
+    assert [(error.path.name, error.line) for error in errors] == [("bad.sql", 3), ("binary.sql", 2)]
 
 
 def test_a_missing_folder_is_an_error_and_not_an_empty_registry(tmp_path: Path) -> None:

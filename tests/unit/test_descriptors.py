@@ -92,8 +92,14 @@ def test_null_parameters_in_json_are_given_as_null() -> None:
 BAD = [
     (b"\xff\xfe", "bad-ticket", "not UTF-8"),
     (b"sample?ticker", "bad-request", "name=value"),
-    (b"sample?a=%ff", "bad-request", "name=value"),
-    (b"sample?a=%ed%a0%80", "bad-request", "name=value"),
+    (b"sample?a=%ff", "bad-request", "not UTF-8 with %XX"),
+    (b"sample?a=%ed%a0%80", "bad-request", "not UTF-8 with %XX"),
+    (b"", "bad-request", "names no dataset; write daily_prices?ticker=AAPL"),
+    (b"?a=1", "bad-request", "names no dataset"),
+    (b"SELECT * FROM sample", "bad-request", 'SQL is asked as JSON, {"sql": "SELECT \u2026"}'),
+    (b"\nwith a as (select 1)", "bad-request", "SQL is asked as JSON"),
+    (b"sample(ticker=AAPL)", "bad-request", "parentheses are for SQL; write daily_prices?ticker=AAPL"),
+    (b'{"dataset": "a", "n": 1}', "bad-request", 'parameters stand in "params": {"name": value}'),
     (b"sample?&&", "bad-request", "name=value"),
     (b"sample?_verson=1", "unknown-parameter", "no option '_verson'; did you mean '_version'?"),
     (b"sample?_version=1&_version=2", "bad-parameter", "_version is given 2 times"),
@@ -135,7 +141,12 @@ def test_a_malformed_request_is_refused_with_the_way_out(body: bytes, code: str,
 
 @pytest.mark.parametrize(
     ("body", "said"),
-    [(b"[]", "must be a JSON object"), (b"\xff", "not UTF-8"), (b'{"x": 1}', "no key 'x'"), (b"", "not JSON")],
+    [
+        (b"[]", "must be a JSON object"),
+        (b"\xff", "not UTF-8"),
+        (b'{"x": 1}', "no key 'x'"),
+        (b"", 'write {"dataset": "…"}'),
+    ],
 )
 def test_the_body_of_an_action_is_an_object_of_known_keys(body: bytes, said: str) -> None:
     assert said in refusal(lambda: decode_object(body, MAX, ["dataset"]))[1]

@@ -252,6 +252,15 @@ ASKED = with_params(
         ({"тикер": text("A")}, "unknown-parameter", "has no parameter 'тикер'. It takes ticker"),
         ({"\ud800": "A"}, "unknown-parameter", r"has no parameter '\ud800'"),
         ({}, "missing-parameter", "sample needs 'ticker' (string), for example ticker=AAPL"),
+        ({"ticker": "aapl"}, "bad-parameter", "does not match [A-Z]+; did you mean 'AAPL'?"),
+        ({"ticker": text("'A' ")}, "bad-parameter", "does not match [A-Z]+; did you mean 'A'?"),
+        ({"ticker": text("A-1")}, "bad-parameter", "does not match [A-Z]+; it is written as 'AAPL'"),
+        ({"ticker": text("")}, "bad-parameter", "it is written as 'AAPL'"),
+        ({"ticker": "A", "day": text("")}, "bad-parameter", "write it as 2010-01-04; leave it out to have none"),
+        ({"ticker": "A", "ids": text("1,2")}, "bad-parameter", "; a list repeats its name: ids=1&ids=2"),
+        ({"ticker": "A", "ids": text("[3]")}, "bad-parameter", "; a list repeats its name: ids=3"),
+        ({"ticker": "A", "ids": text("x")}, "bad-parameter", "'x' is not a whole number"),
+        ({"ticker": "A", "w": text("AAPL:0.5")}, "bad-parameter", "has the key 'AAPL', which is not a whole number"),
         ({"ticker": None}, "bad-parameter", "sample.ticker is null, and it is not optional"),
         ({"ticker": "A", "side": None}, "bad-parameter", "sample.side is null"),
         ({"ticker": text("A", "B")}, "bad-parameter", "is given 2 times; it takes one value"),
@@ -279,11 +288,26 @@ ASKED = with_params(
         ({"ticker": "A", "w": {"a": 1}}, "bad-parameter", "is not a whole number"),
         ({"ticker": "A", "w": {}}, "bad-parameter", "has 0 entries; at least 1 are needed"),
         ({"ticker": "A", "w": [1]}, "bad-parameter", "is not a map"),
+        (
+            {"ticker": "A", "w": {"a": Decimal("0.6")}},
+            "bad-parameter",
+            "sample.w = {'a': 0.6} has the key 'a', which is",
+        ),
     ],
 )
 def test_a_wrong_request_is_refused_with_code_and_way_out(raw: dict[str, object], code: str, said: str) -> None:
     assert said in refusal(ASKED, raw)[1]
     assert refusal(ASKED, raw)[0] == code
+
+
+def test_all_missing_parameters_are_named_at_once_with_a_request_that_has_them() -> None:
+    two = with_params('a = { type = "int32", example = 1 }', 'b = { type = "list<date>", example = [2010-01-04] }')
+    assert refusal(two, {}) == (
+        "missing-parameter",
+        "sample needs 'a' (int32), 'b' (list<date>), for example a=1&b=2010-01-04",
+    )
+    no_example = with_params('a = { type = "int32", example = 1 }', 'b = { type = "bool" }')
+    assert refusal(no_example, {})[1] == "sample needs 'a' (int32), 'b' (bool)"
 
 
 @given(

@@ -71,7 +71,7 @@ REFUSED = [
     ("SELECT ?::int", "not SQL"),
     ("SELECT 'open", "not SQL"),
     ("SELECT FROM", "not SQL: Expected table name but got the end at line 1, column 11"),
-    ("SELECT * FROM p WHERE", "not SQL: Required keyword: 'this' missing for WHERE at line 1, column 21"),
+    ("SELECT * FROM p WHERE", "not SQL: WHERE lacks what belongs to it at line 1, column 21"),
     ("SELECT " + "(" * 4_000 + "1" + ")" * 4_000, "not SQL"),
     ("SELECT 1" + " + 1" * 10_000, "at most 10,000 are read"),
     ("SELECT 1" + " + 1" * 200, "nested more than 150 deep"),

@@ -52,6 +52,20 @@ class Answer:
         info = self._info()
         return pa.RecordBatchReader.from_batches(info.schema, _fetch.batches(self._transport, info, ended=self._told))
 
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The answer for `pyarrow.table(q)`, `polars.DataFrame(q)` and whatever else takes Arrow's C stream."""
+        return self.reader().__arrow_c_stream__(requested_schema)
+
+    # Not for type checkers, which would take every name for a right one then.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Only asked for what is not there."""
+            raise AttributeError(
+                f"a {type(self).__name__.lower()} has no {name!r}: its rows come by arrow(), pl(), df(), "
+                "reader(), duck(…) and to_parquet(…), as in q.df().head()"
+            )
+
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return _fetch.batches(self._transport, self._info(), ended=self._told)
 

@@ -73,7 +73,7 @@ class Dataset:
 
 
 def _bind(contract: Contract, args: tuple[object, ...], given: dict[str, object]) -> dict[str, object]:
-    """Arguments by the wire's parameter name. Raises InvalidRequest, worded as the server would."""
+    """Arguments by the wire's parameter name. Raises InvalidRequest, worded as the server would, in Python."""
     names = {written: each.name for each in contract.params for written in (each.python_name, each.name)}
     order = sorted(contract.params, key=lambda each: not each.required)
     if len(args) > len(order):
@@ -88,10 +88,13 @@ def _bind(contract: Contract, args: tuple[object, ...], given: dict[str, object]
         if names[key] in found:
             raise InvalidRequest("bad-parameter", f"{contract.name}: {key!r} is given twice")
         found[names[key]] = value
-    for each in contract.params:
-        if each.required and each.name not in found:
-            example = f", for example {each.name}={each.example}" if each.example is not None else ""
-            raise InvalidRequest("missing-parameter", f"{contract.name} needs {each.name!r} ({each.type}){example}")
+    if missing := [each for each in contract.params if each.required and each.name not in found]:
+        named = ", ".join(f"{each.name!r} ({each.type})" for each in missing)
+        example = ""
+        if all(each.example is not None for each in missing):
+            given_as = ", ".join(f"{each.python_name}={each.example!r}" for each in missing)
+            example = f", for example {contract.name}({given_as})"
+        raise InvalidRequest("missing-parameter", f"{contract.name} needs {named}{example}")
     return found
 
 

@@ -137,6 +137,8 @@ def from_wire(error: BaseException, *, rows_seen: bool = False) -> FlightDataErr
         return _by_status(error, ServerError)(code, message)
     # No code: not written by an athena-flight server, so most often no server at all.
     message = " ".join(text.split())
+    if message == "FlightClient is closed":
+        return InvalidRequest("bad-request", "this connection is closed; connect(…) makes a new one")
     if isinstance(error, flight.FlightUnavailableError) or "unavailable error" in str(error):
         if rows_seen:
             return Unavailable("connection-lost", f"the stream broke off, the rows so far are not all: {message}")

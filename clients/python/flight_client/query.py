@@ -44,7 +44,7 @@ class Query(Answer):
         return f"<{self._request.dataset}({', '.join(given)}){' ' + ' '.join(said) if said else ''}>"
 
     def as_of(self, moment: str | dt.datetime) -> Query:
-        """The same question to the tables as they were: a pin's name, a receipt or a time with its zone."""
+        """The same question to the tables as they were at a time, with its zone: a datetime, or ISO text."""
         if isinstance(moment, dt.datetime):
             if moment.tzinfo is None:
                 raise ValueError(f"{moment} has no time zone; write datetime(…, tzinfo=timezone.utc)")

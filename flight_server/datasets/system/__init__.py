@@ -28,12 +28,20 @@ def served(registry: Registry, own: Iterable[Dataset]) -> Registry:
     """The registry with the server's own datasets. Raises DatasetError for a file that has the name of one."""
     together = dict(registry.datasets)
     for dataset in own:
-        for taken in together.get(dataset.name, {}).values():
-            raise DatasetError(
-                taken.path, 1, 1, f"{dataset.name} is a dataset of the server's own; choose another name"
-            )
+        for error in _taken(registry, dataset.name):
+            raise error
         together[dataset.name] = {dataset.version: dataset}
     return replace(registry, datasets=together)
+
+
+def problems(registry: Registry) -> list[DatasetError]:
+    """The files that no server starts with, as they have the name of a dataset of its own."""
+    return [error for path in sorted(FOLDER.glob("*.sql")) for error in _taken(registry, path.stem)]
+
+
+def _taken(registry: Registry, name: str) -> list[DatasetError]:
+    said = f"{name} is a dataset of the server's own; choose another name"
+    return [DatasetError(taken.path, 1, 1, said) for taken in registry.datasets.get(name, {}).values()]
 
 
 def files(registry: Registry) -> int:
