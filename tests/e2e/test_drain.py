@@ -103,7 +103,7 @@ def test_a_terminated_server_completes_or_refuses_each_stream_and_ends_in_time(
     settings: config.Config, tmp_path: Path, end_s: float
 ) -> None:
     # Some are done within the grace period, some are cut off by its end, and one does not read.
-    pauses_s = [0.0, 0.0, 0.001, 0.002, 0.2, 0.5]
+    pauses_s = [0.0, 0.0, 0.001, 0.002, 0.3, 0.6]
     with processes.server(settings, tmp_path) as server, reading(server.address, pauses_s) as readers:
         with flight.connect(server.address) as idle:
             unread = idle.do_get(flight.Ticket(b"numbers"))

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -36,17 +37,37 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return made
 
 
+@contextmanager
+def serving(lake: Lake) -> Iterator[Server]:
+    with lake.serve(sql={"ad_hoc_roles": ("pm", "risk", "operator")}) as running:
+        yield running
+
+
+@contextmanager
+def connected(server: Server) -> Iterator[dict[str, Client]]:
+    with open_client(server) as opened:
+        yield {name: Client(opened, token) for name, token in ({"oscar": OPERATOR} | STATIC).items()}
+
+
 @pytest.fixture
 def server(lake: Lake) -> Iterator[Server]:
-    with lake.serve(sql={"ad_hoc_roles": ("pm", "risk", "operator")}) as running:
+    """A server that nobody has asked anything."""
+    with serving(lake) as running:
         yield running
 
 
 @pytest.fixture
 def clients(server: Server) -> Iterator[dict[str, Client]]:
-    """By name: oscar, the operator, and callers with other roles."""
-    with flight.connect(f"grpc://localhost:{server.port}") as opened:
-        yield {name: Client(opened, token) for name, token in ({"oscar": OPERATOR} | STATIC).items()}
+    """Of `server`, by name: oscar, the operator, and callers with other roles."""
+    with connected(server) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def others(lake: Lake) -> Iterator[dict[str, Client]]:
+    """The same of a server that is shared, for tests that count nothing."""
+    with serving(lake) as running, connected(running) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("own", system.load(["operator"]), ids=lambda own: own.name)
@@ -56,8 +77,8 @@ def test_the_shipped_files_are_right(own: Any) -> None:
     assert own.cache.mode == "off"
 
 
-def test_an_operator_finds_them_everywhere(clients: dict[str, Client]) -> None:
-    oscar = clients["oscar"]
+def test_an_operator_finds_them_everywhere(others: dict[str, Client]) -> None:
+    oscar = others["oscar"]
     assert oscar.listed() >= NAMES
     described = oscar.action("describe", {"dataset": "sys_costs"})
     assert [column["name"] for column in described["columns"]][:3] == ["day", "caller", "dataset"]
@@ -75,8 +96,8 @@ def test_an_operator_finds_them_everywhere(clients: dict[str, Client]) -> None:
 
 
 @pytest.mark.parametrize("who", ["alice", "carol", "dave"])
-def test_for_everybody_else_they_do_not_exist(clients: dict[str, Client], who: str) -> None:
-    caller = clients[who]
+def test_for_everybody_else_they_do_not_exist(others: dict[str, Client], who: str) -> None:
+    caller = others[who]
     assert caller.listed().isdisjoint(NAMES)
     assert NAMES.isdisjoint(caller.metadata("CommandGetTables").column("table_name").to_pylist())
     nothing = "sys_cells"
@@ -95,8 +116,8 @@ def test_for_everybody_else_they_do_not_exist(clients: dict[str, Client], who: s
 
 @pytest.mark.parametrize("who", ["alice", "oscar"])
 @pytest.mark.parametrize("table", ['"$sys".calls', "sys.calls", '"$sys.calls"', '"$sys"."calls"', "$sys.calls"])
-def test_no_statement_names_the_tables_behind_them(clients: dict[str, Client], who: str, table: str) -> None:
-    assert code_of(lambda: clients[who].sql(f"SELECT * FROM {table}")) == "sql-refused"
+def test_no_statement_names_the_tables_behind_them(others: dict[str, Client], who: str, table: str) -> None:
+    assert code_of(lambda: others[who].sql(f"SELECT * FROM {table}")) == "sql-refused"
 
 
 def test_a_name_that_is_no_text_does_not_end_the_answers_to_operators(clients: dict[str, Client]) -> None:
@@ -191,23 +212,23 @@ def test_they_are_filtered_joined_and_aggregated_in_sql(clients: dict[str, Clien
         "SELECT c.caller FROM sys_calls AS c JOIN p.open AS n ON n.name = c.caller",
     ],
 )
-def test_they_are_joined_with_nothing_else(clients: dict[str, Client], statement: str) -> None:
+def test_they_are_joined_with_nothing_else(others: dict[str, Client], statement: str) -> None:
     with pytest.raises(pa.ArrowInvalid, match="own datasets are joined with each other only"):
-        clients["oscar"].sql(statement)
+        others["oscar"].sql(statement)
 
 
-def test_they_are_as_they_are_now(clients: dict[str, Client]) -> None:
-    assert code_of(lambda: clients["oscar"].rows("sys_calls?_as_of=2024-01-01")) == "unknown-pin"
+def test_they_are_as_they_are_now(others: dict[str, Client]) -> None:
+    assert code_of(lambda: others["oscar"].rows("sys_calls?_as_of=2024-01-01")) == "unknown-pin"
 
 
-def test_the_engine_cannot_be_chosen(clients: dict[str, Client]) -> None:
+def test_the_engine_cannot_be_chosen(others: dict[str, Client]) -> None:
     with pytest.raises(pa.ArrowInvalid, match="there is no engine 'system'; there is duckdb[.]"):
-        clients["oscar"].rows("nav?_engine=system")
+        others["oscar"].rows("nav?_engine=system")
 
 
-def test_a_ticket_of_an_operator_is_no_credential(clients: dict[str, Client]) -> None:
-    ticket = clients["oscar"].info("sys_calls").endpoints[0].ticket.ticket
-    assert code_of(lambda: clients["alice"].rows(ticket)) == "unknown-dataset"
+def test_a_ticket_of_an_operator_is_no_credential(others: dict[str, Client]) -> None:
+    ticket = others["oscar"].info("sys_calls").endpoints[0].ticket.ticket
+    assert code_of(lambda: others["alice"].rows(ticket)) == "unknown-dataset"
 
 
 def test_a_running_query_is_there_until_it_ends(serve: Serve, datasets: Write) -> None:
@@ -252,12 +273,12 @@ def test_what_is_kept_is_bounded(serve: Serve) -> None:
         assert len(Client(client).rows("sys_calls")) == 3
 
 
-def test_many_look_while_others_ask(clients: dict[str, Client]) -> None:
+def test_many_look_while_others_ask(others: dict[str, Client]) -> None:
     wrong: list[str] = []
 
     def look(name: str, ticket: str) -> None:
         for _ in range(10):
-            if (code := code_of(lambda: clients[name].rows(ticket))) != "ok":
+            if (code := code_of(lambda: others[name].rows(ticket))) != "ok":
                 wrong.append(code)
 
     tickets = [("alice", "nav"), ("carol", "nav"), *(("oscar", name) for name in NAMES)]
