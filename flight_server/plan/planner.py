@@ -34,7 +34,7 @@ from flight_server.plan.qualify import qualified, sql_schema
 from flight_server.plan.scan import FileSet, PinnedTable, Tables
 
 # Changes with every change of what a fingerprint means, so that no stored result of an older server is served.
-_FINGERPRINT_VERSION = 1
+_FINGERPRINT_VERSION = 2
 # Qualified trees kept, one for each dataset and schema; a tree is some tens of kB, and all of them `kept.BYTES_MAX`.
 _TREES_MAX = 500
 # Plans kept for repeated questions; a plan is a few kB, its dataset is shared. They have that bound too.

@@ -18,7 +18,7 @@ public final class MovedServer {
 
   private MovedServer() {}
 
-  public static void main(String[] args) throws IOException {
+  public static void main(String[] args) throws IOException, InterruptedException {
     URI url = URI.create(args[0]);
     Path hosts = Path.of(args[1]);
     System.setProperty("jdk.net.hosts.file", hosts.toString());
@@ -35,14 +35,15 @@ public final class MovedServer {
   }
 
   /** A call that begins just as its connection ends is told that there is no answer; the next one has a new connection. */
-  private static int found(FlightDataClient client) {
+  private static int found(FlightDataClient client) throws InterruptedException {
     for (int tries = 1; ; tries++) {
       try {
         return client.datasets().size();
       } catch (Unavailable error) {
-        if (tries == 5) {
+        if (tries == 100) {
           throw error;
         }
+        Thread.sleep(50);
       }
     }
   }
