@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import threading
 from collections.abc import Callable, Mapping
 
 import duckdb
@@ -28,8 +29,10 @@ Outcomes = Callable[[], Mapping[str, str]]
 def build_app(outcomes: Outcomes) -> FastAPI:
     """The application. `outcomes` is asked at each /readyz, in a worker thread, and may block."""
     # What worker threads need is imported at their first use. Where no file can be opened any more that fails, and the
-    # first probe would get 500 just when it asks for the reason.
-    asyncio.run(run_in_threadpool(_nothing))
+    # first probe would get 500 just when it asks for the reason. In a thread, as a notebook's own has a loop already.
+    first = threading.Thread(target=asyncio.run, args=(run_in_threadpool(_nothing),))
+    first.start()
+    first.join()
     app = FastAPI(title="athena-flight", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/livez")
