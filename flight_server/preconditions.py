@@ -1,45 +1,44 @@
 """What settings need of each other and of this machine: `serve` refuses to start for it, `config check` names it all.
 
-Nothing is opened but the files that settings name, and no network is used. What one value must be is config's
-business; what stands in the files of datasets is `athena-flight check`'s.
+Nothing is opened but the files that settings name, nothing is written, and no network is used. What one value must be
+is config's business; what stands in the files of datasets is `athena-flight check`'s, but for the policies.
 """
 
 from __future__ import annotations
 
+import errno
+import functools
 import ipaddress
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import boto3
 
-from flight_server.config import Config
+from flight_server.config import Auth, Config
+from flight_server.datasets import policies
 from flight_server.errors import ConfigError, SetupError
 from flight_server.service import tls
-from flight_server.service.auth import Authentication
+from flight_server.service.audit import STDOUT
+from flight_server.service.auth import Authentication, identities
+from flight_server.tables.catalog import database
+from flight_server.telemetry import traces
 
-# Sections and settings that name files which must be there at start; keys of a token issuer may come later.
-_CREDENTIALS = (("auth", "tokens"), ("auth", "passwords"), ("auth", "certificates"))
-_TLS = (("tls", "certificate"), ("tls", "key"), ("tls", "client_ca"))
+# Settings that name files which must be there at start; keys of a token issuer may come later.
+_CREDENTIALS = ("tokens", "passwords", "certificates")
+_TLS = ("certificate", "key", "client_ca")
 # Checks the settings only: nothing is signed with it.
 _NO_SECRET = b"none"
+_SQLITE = b"SQLite format 3\x00"
 
 
 def problems(config: Config) -> list[SetupError]:
     """All that keeps a server from starting with these settings, each with the setting or the file it is about."""
-    found: list[SetupError] = [*_unreadable(config, _CREDENTIALS), *_unreadable(config, _TLS)]
-    # Each of these reads the files: one that is not there has been told already.
-    asks: list[Callable[[Config], None]] = [_exposure, _athena_results, _region, _ports]
-    if not list(_unreadable(config, _CREDENTIALS)):
-        asks.insert(0, _authentication)
-    if not list(_unreadable(config, _TLS)):
-        asks.insert(0, _tls)
-    for ask in asks:
-        try:
-            ask(config)
-        except SetupError as error:
-            found.append(error)
-    return found
+    asks: list[Callable[[Config], Iterator[SetupError]]] = [
+        *(_authentication, _tls, _exposure, _athena, _catalog, _ports, _datasets, _audit, _budget, _traces)
+    ]
+    return [error for ask in asks for error in ask(config)]
 
 
 def port_beside(config: Config, setting: Literal["http_port", "health_port"]) -> int:
@@ -71,11 +70,15 @@ def athena_results(config: Config) -> str:
     return root
 
 
-def _unreadable(config: Config, names: tuple[tuple[str, str], ...]) -> Iterator[ConfigError]:
-    for section, name in names:
-        path: Path | None = getattr(getattr(config, section), name)
-        if path is None:
-            continue
+def _raised(check: Callable[[], object]) -> Iterator[SetupError]:
+    try:
+        check()
+    except SetupError as error:
+        yield error
+
+
+def _unreadable(section: str, name: str, path: Path | None) -> Iterator[ConfigError]:
+    if path is not None:
         try:
             with path.open("rb"):
                 pass
@@ -83,38 +86,64 @@ def _unreadable(config: Config, names: tuple[tuple[str, str], ...]) -> Iterator[
             yield ConfigError(f"setting '{section}.{name}': cannot read {str(path)!r}: {error.strerror}")
 
 
-def _authentication(config: Config) -> None:
-    Authentication(config, _NO_SECRET)
+def _authentication(config: Config) -> Iterator[SetupError]:
+    """Each file by itself, and then what the good ones, or those that are not set, need of other settings."""
+    wrong: dict[str, None] = {}
+    for name in _CREDENTIALS:
+        path = getattr(config.auth, name)
+        alone = Auth(**{name: path})
+        unreadable: list[SetupError] = [*_unreadable("auth", name, path)]
+        for error in unreadable or _raised(functools.partial(identities.load, alone)):
+            wrong[name] = None
+            yield error
+    good = config.model_copy(update={"auth": config.auth.model_copy(update=wrong)})
+    yield from _raised(lambda: Authentication(good, _NO_SECRET))
 
 
-def _tls(config: Config) -> None:
-    tls.options(config.tls)
+def _tls(config: Config) -> Iterator[SetupError]:
+    found = {name: [*_unreadable("tls", name, getattr(config.tls, name))] for name in _TLS}
+    for errors in found.values():
+        yield from errors
+    if not found["certificate"] and not found["key"]:
+        yield from _raised(lambda: tls.check_pair(config.tls))
+    if not found["client_ca"]:
+        yield from _raised(lambda: tls.check_clients(config.tls))
 
 
-def _exposure(config: Config) -> None:
+def _exposure(config: Config) -> Iterator[SetupError]:
     """Whoever reaches the port must be asked who they are. A gate of certificates names nobody."""
     auth, host = config.auth, config.server.host
     required = config.tls.client == "identity" or bool(auth.tokens or auth.passwords or auth.jwt_keys)
     if not required and not is_loopback(host) and not config.server.insecure_allow_remote:
-        raise ConfigError(
+        yield ConfigError(
             f"setting 'server.host': {host!r} is reached from other machines, and nobody is asked who they are; set up "
             "[auth], or say server.insecure_allow_remote = true (--insecure-allow-remote)"
         )
 
 
-def _athena_results(config: Config) -> None:
+def _athena(config: Config) -> Iterator[SetupError]:
     if "athena" in config.server.engines:
-        athena_results(config)
+        yield from _raised(lambda: athena_results(config))
+        yield from _raised(lambda: region(config, "the Athena engine"))
+    elif config.catalog.kind == "glue":
+        yield from _raised(lambda: region(config, "a Glue catalog"))
 
 
-def _region(config: Config) -> None:
-    if "athena" in config.server.engines:
-        region(config, "the Athena engine")
-    if config.catalog.kind == "glue":
-        region(config, "a Glue catalog")
+def _catalog(config: Config) -> Iterator[SetupError]:
+    try:
+        file = database(config.catalog)
+    except SetupError as error:
+        yield error
+        return
+    # Its folder is made at start where it is not there.
+    if file is not None and (reason := _obstacle(file, folders_made=True)):
+        yield ConfigError(f"setting 'catalog.uri': cannot use {str(file)!r}: {reason}")
+    warehouse = config.catalog.warehouse
+    if "://" not in warehouse and (reason := _obstacle(Path(warehouse) / "any", folders_made=True)):
+        yield ConfigError(f"setting 'catalog.warehouse': cannot use {warehouse!r}: {reason}")
 
 
-def _ports(config: Config) -> None:
+def _ports(config: Config) -> Iterator[SetupError]:
     taken = {config.server.port: "server.port"}
     beside: list[Literal["http_port", "health_port"]] = ["http_port"]
     if config.server.health:
@@ -122,5 +151,52 @@ def _ports(config: Config) -> None:
     for name in beside:
         port = port_beside(config, name)
         if port and port in taken:
-            raise ConfigError(f"setting 'server.{name}': {port} is {taken[port]!r} already")
-        taken[port] = f"server.{name}"
+            yield ConfigError(f"setting 'server.{name}': {port} is {taken[port]!r} already")
+        taken.setdefault(port, f"server.{name}")
+
+
+def _datasets(config: Config) -> Iterator[SetupError]:
+    directory = config.datasets.directory
+    if not directory.is_dir():
+        yield ConfigError(f"setting 'datasets.directory': there is no folder {str(directory)!r}")
+    else:
+        yield from _raised(lambda: policies.load(directory))
+
+
+def _audit(config: Config) -> Iterator[SetupError]:
+    file = config.audit.file
+    if file not in (None, STDOUT) and (reason := _obstacle(Path(file))):
+        yield ConfigError(f"setting 'audit.file': cannot append to {file!r}: {reason}")
+
+
+def _budget(config: Config) -> Iterator[SetupError]:
+    file = config.budget.file
+    if file is None:
+        return
+    reason = _obstacle(file)
+    if not reason and file.exists():
+        with file.open("rb") as opened:
+            begin = opened.read(len(_SQLITE))
+        reason = "it is no SQLite file" if begin not in (b"", _SQLITE) else ""
+    if reason:
+        yield ConfigError(f"setting 'budget.file': {str(file)!r} cannot be used: {reason}")
+
+
+def _traces(config: Config) -> Iterator[SetupError]:
+    if config.telemetry.endpoint is not None:
+        yield from _raised(traces.check)
+
+
+def _obstacle(file: Path, *, folders_made: bool = False) -> str:
+    """Why a file could not be written or made, in the system's words; "" where it can. Nothing is touched."""
+    if file.is_dir():
+        return os.strerror(errno.EISDIR)
+    folder = file.parent
+    while folders_made and not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.exists():
+        return os.strerror(errno.ENOENT)
+    if not folder.is_dir():
+        return os.strerror(errno.ENOTDIR)
+    allowed = os.access(file, os.W_OK) if file.exists() else os.access(folder, os.W_OK | os.X_OK)
+    return "" if allowed else os.strerror(errno.EACCES)

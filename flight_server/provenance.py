@@ -23,6 +23,7 @@ from flight_server.config import (
     Config,
     file_of,
     from_file,
+    from_tables,
     load,
     no_json,
     settings,
@@ -89,6 +90,24 @@ def problems(path: Path | None) -> list[Problem]:
     found = _given(path)
     unknown = [*_unknown_keys(found), *_unknown_variables(found)]
     return [*unknown, *_wrong_values(found)]
+
+
+def known(path: Path | None) -> Config | None:
+    """The settings in force, were it not for keys that no setting has; None where a value is refused."""
+    found = _given(path)
+    _, names = _known()
+    given = {
+        section: {
+            name: value
+            for name, value in {**_table(found.contents, section), **_table(found.environment, section)}.items()
+            if f"{section}.{name}" in names
+        }
+        for section in Config.model_fields
+    }
+    try:
+        return from_tables(given)
+    except ValidationError:
+        return None
 
 
 def placed(path: Path | None, message: str) -> Problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import secrets
 import shutil
 import socket
@@ -261,11 +262,18 @@ def build_checks(
             wanted = f"{config.limits.disk_free_min:,} are wanted (limits.disk_free_min)"
             raise SetupError("disk-full", f"{free:,} bytes are free on the disk of {folder}, and {wanted}")
 
+    def files() -> None:
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            raise SetupError("no-files", f"no file or connection can be opened any more: {error.strerror}") from error
+
     def valid() -> None:
         if not system.files(pipeline.registry):
             raise SetupError("no-dataset", f"no dataset of {config.datasets.directory} is in service")
 
-    return {"catalog": reachable, "datasets": valid, "disk": room} | {
+    # Files first: others fail for want of them, and say so in words of their own.
+    return {"files": files, "catalog": reachable, "datasets": valid, "disk": room} | {
         f"engine:{name}": engine.ping for name, engine in engines.items() if name != "system"
     }
 

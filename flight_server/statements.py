@@ -7,6 +7,7 @@ row policies. A statement that is one call and nothing else *is* the request by 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -205,7 +206,7 @@ def _values(call: Call, dataset: Dataset, given: Mapping[int, object], today: da
             raw[name] = arguments.value(node, given)
         except ValueError as error:
             raise InvalidRequest("bad-parameter", f"{dataset.name}.{name} {error}") from None
-    return resolve(dataset, raw, today, arguments.example)
+    return resolve(dataset, raw, today, functools.partial(arguments.example, call))
 
 
 def _bound(found: Shape, given: Mapping[int, object]) -> exp.Query:

@@ -21,6 +21,8 @@ class Compiler:
     def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
         self._connection = duckdb.connect(":memory:", config={"threads": 1})
+        # As in the embedded engine.
+        self._connection.execute("SET enable_progress_bar = false")
         # Time zones; the other extensions read files, and there are none.
         extension = next(Path(str(duckdb_extension_icu.__file__)).parent.rglob("*.duckdb_extension"))
         self._connection.execute(f"LOAD '{extension}'")

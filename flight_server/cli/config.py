@@ -11,7 +11,6 @@ import typer
 from flight_server import preconditions, provenance
 from flight_server.cli.options import ConfigFile, Host, InsecureAllowRemote, Port, server_flags
 from flight_server.cli.output import print_rows
-from flight_server.config import load
 from flight_server.errors import DatasetError
 
 app = typer.Typer(no_args_is_help=True, help="Show and check the settings.")
@@ -43,12 +42,12 @@ def show(
 def check(config: ConfigFile = None) -> None:
     """Name keys and variables that no setting has, and what `serve` would refuse to start with; 1 if there is any.
 
-    What settings need of each other is looked at when each of them is good by itself.
+    All of it at once: also what settings need of each other and of this machine, as long as each value is good by
+    itself. Nothing is started, and no network is used.
 
     Example: athena-flight config check --config prod.toml
     """
-    found = provenance.problems(config)
-    lines = [str(problem) for problem in found] or list(_together(config))
+    lines = [str(problem) for problem in provenance.problems(config)] + list(_together(config))
     for said in lines:
         print(said)
     if lines:
@@ -57,6 +56,7 @@ def check(config: ConfigFile = None) -> None:
 
 
 def _together(config: Path | None) -> Iterator[str]:
-    for error in preconditions.problems(load(config)):
-        # The error of a file of tokens or users has its own place.
+    found = provenance.known(config)
+    for error in preconditions.problems(found) if found else ():
+        # What stands in a file has its own place.
         yield str(error if isinstance(error, DatasetError) else provenance.placed(config, str(error)))

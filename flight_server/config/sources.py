@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,24 @@ def from_file(file: Path | None, **flags: dict[str, Any]) -> Config:
         model_config = SettingsConfigDict(toml_file=file)
 
     return FromFile(**flags)  # type: ignore[arg-type]
+
+
+def from_tables(tables: Mapping[str, object]) -> Config:
+    """Of these sections, without the file and the environment; with the errors of pydantic."""
+
+    class FromTables(Config):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings,)
+
+    return FromTables(**tables)  # type: ignore[arg-type]
 
 
 def settings() -> list[tuple[str, str]]:

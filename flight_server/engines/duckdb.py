@@ -72,6 +72,8 @@ class DuckDBEngine:
                 "autoload_known_extensions": False,
             },
         )
+        # On by itself where Python has no file to run (`python -c`), and on standard output: what takes 2 s would show.
+        self._connection.execute("SET enable_progress_bar = false")
         for name in _EXTENSIONS:
             load_extension(self._connection, name)
         # Equal on every machine, whatever its zone; and rows come in an order only where the query has one.

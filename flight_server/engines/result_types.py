@@ -52,6 +52,8 @@ class ResultTypes:
         self._connection = duckdb.connect(
             ":memory:", config={"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False}
         )
+        # As in the embedded engine.
+        self._connection.execute("SET enable_progress_bar = false")
         # Time zones are an extension's.
         load_extension(self._connection, "icu")
         self._connection.execute("SET TimeZone = 'UTC'")

@@ -38,6 +38,8 @@ class SystemEngine:
                 "autoload_known_extensions": False,
             },
         )
+        # As in the embedded engine.
+        self._connection.execute("SET enable_progress_bar = false")
         # Moments with a time zone are its business.
         load_extension(self._connection, "icu")
         for setting in (

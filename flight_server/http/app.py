@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections.abc import Callable, Mapping
 
 import duckdb
 import pyarrow as pa
 from fastapi import FastAPI, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -25,6 +27,9 @@ Outcomes = Callable[[], Mapping[str, str]]
 
 def build_app(outcomes: Outcomes) -> FastAPI:
     """The application. `outcomes` is asked at each /readyz, in a worker thread, and may block."""
+    # What worker threads need is imported at their first use. Where no file can be opened any more that fails, and the
+    # first probe would get 500 just when it asks for the reason.
+    asyncio.run(run_in_threadpool(_nothing))
     app = FastAPI(title="athena-flight", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/livez")
@@ -52,3 +57,7 @@ def build_app(outcomes: Outcomes) -> FastAPI:
         }
 
     return app
+
+
+def _nothing() -> None:
+    pass

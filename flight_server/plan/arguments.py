@@ -54,10 +54,10 @@ def named(call: Call, dataset: Dataset) -> dict[str, exp.Expr]:
     return found
 
 
-def example(dataset: Dataset, parameters: Sequence[Parameter]) -> str:
-    """A call with the examples of `parameters`, as SQL writes it."""
+def example(call: Call, dataset: Dataset, parameters: Sequence[Parameter]) -> str:
+    """What to write for `parameters`, by their examples: the whole call, or more arguments for one that has some."""
     given = ", ".join(f"{each.name} => {_written(each.example)}" for each in parameters)
-    return f"{dataset.name}({given})"
+    return given if call.arguments else f"{dataset.name}({given})"
 
 
 def _written(example: object) -> str:

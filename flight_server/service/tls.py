@@ -21,20 +21,31 @@ from flight_server.errors import ConfigError
 
 def options(settings: Tls) -> dict[str, Any]:
     """Arguments for FlightServerBase; none without TLS. Raises ConfigError for what does not fit or cannot be read."""
+    check_pair(settings)
+    check_clients(settings)
+    if not enabled(settings):
+        return {}
+    found: dict[str, Any] = {"tls_certificates": [(_read("certificate", settings), _read("key", settings))]}
+    if settings.client != "none":
+        found |= {"verify_client": True, "root_certificates": _read("client_ca", settings)}
+    return found
+
+
+def check_pair(settings: Tls) -> None:
+    """Raise ConfigError for what is wrong with the server's own certificate and its key."""
+    if enabled(settings):
+        _check_pair(settings, _read("certificate", settings), _read("key", settings))
+
+
+def check_clients(settings: Tls) -> None:
+    """Raise ConfigError for what is wrong with how clients show certificates."""
     if not enabled(settings):
         if settings.client != "none" or settings.client_ca:
             raise ConfigError("setting 'tls.client': client certificates need TLS; set tls.certificate and tls.key")
-        return {}
-    chain, key = _read("certificate", settings), _read("key", settings)
-    _check_pair(settings, chain, key)
-    found: dict[str, Any] = {"tls_certificates": [(chain, key)]}
-    if settings.client != "none":
-        authorities = _read("client_ca", settings)
-        _check_authorities(settings, authorities)
-        found |= {"verify_client": True, "root_certificates": authorities}
+    elif settings.client != "none":
+        _check_authorities(settings, _read("client_ca", settings))
     elif settings.client_ca:
         raise ConfigError('setting \'tls.client_ca\': has no effect without tls.client = "gate" or "identity"')
-    return found
 
 
 def enabled(settings: Tls) -> bool:

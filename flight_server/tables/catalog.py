@@ -55,11 +55,34 @@ def open_catalog(config: settings.Config) -> Catalog:
     return _open_sql(config.catalog, config.aws)
 
 
+def database(catalog: settings.Catalog) -> Path | None:
+    """The file of a SQLite catalog, None of every other. Raises ConfigError for settings that name no catalog.
+
+    Nothing is opened, but the database's driver is looked for.
+    """
+    if catalog.kind == "glue":
+        if not catalog.warehouse.startswith("s3://"):
+            raise ConfigError(
+                f"setting 'catalog.warehouse': a Glue catalog stores tables in s3://…, got {catalog.warehouse!r}"
+            )
+        return None
+    shown = settings.without_secrets(catalog.uri)
+    try:
+        url = make_url(catalog.uri)
+        url.get_dialect().import_dbapi()
+    except ArgumentError as error:
+        raise ConfigError(f"setting 'catalog.uri': {shown!r} is no database address") from error
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"setting 'catalog.uri': {shown!r} needs the package {error.name!r}") from error
+    if url.get_backend_name() != "sqlite":
+        return None
+    if url.database in (None, "", ":memory:"):
+        raise ConfigError(f"setting 'catalog.uri': name a file, sqlite:///path/catalog.db, got {shown!r}")
+    return Path(url.database or "").absolute()
+
+
 def _open_glue(catalog: settings.Catalog, aws: settings.Aws) -> Catalog:
-    if not catalog.warehouse.startswith("s3://"):
-        raise ConfigError(
-            f"setting 'catalog.warehouse': a Glue catalog stores tables in s3://…, got {catalog.warehouse!r}"
-        )
+    database(catalog)
     # Without a region, pyarrow would ask S3 for that of every bucket.
     region = aws.region or boto3.Session().region_name
     if region is None:
@@ -71,28 +94,19 @@ def _open_glue(catalog: settings.Catalog, aws: settings.Aws) -> Catalog:
 
 
 def _open_sql(catalog: settings.Catalog, aws: settings.Aws) -> Catalog:
-    shown = settings.without_secrets(catalog.uri)
-    try:
-        url = make_url(catalog.uri)
-    except ArgumentError as error:
-        raise ConfigError(f"setting 'catalog.uri': {shown!r} is no database address") from error
-    if url.get_backend_name() == "sqlite":
-        if url.database in (None, "", ":memory:"):
-            raise ConfigError(f"setting 'catalog.uri': name a file, sqlite:///path/catalog.db, got {shown!r}")
-        database = Path(url.database or "").absolute()
-        url = url.set(database=str(database)).update_query_dict({"timeout": str(_BUSY_S)})
-        with translated(f"open the catalog {str(database)!r}"):
-            _prepare_sqlite(database)
+    file = database(catalog)
+    shown, url = settings.without_secrets(catalog.uri), make_url(catalog.uri)
+    if file is not None:
+        url = url.set(database=str(file)).update_query_dict({"timeout": str(_BUSY_S)})
+        with translated(f"open the catalog {str(file)!r}"):
+            _prepare_sqlite(file)
     found: dict[str, str | None] = {
         "uri": url.render_as_string(hide_password=False),
         "warehouse": _warehouse(catalog.warehouse),
     }
     s3: dict[str, str | None] = _s3(aws, aws.region) if catalog.warehouse.startswith("s3://") else {}
-    try:
-        with translated(f"open the catalog {shown!r}"):
-            return _sql_catalog(_present(found | s3))
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"setting 'catalog.uri': {shown!r} needs the package {error.name!r}") from error
+    with translated(f"open the catalog {shown!r}"):
+        return _sql_catalog(_present(found | s3))
 
 
 def _sql_catalog(properties: dict[str, str]) -> Catalog:
@@ -105,10 +119,10 @@ def _sql_catalog(properties: dict[str, str]) -> Catalog:
         return SqlCatalog(NAME, **properties)
 
 
-def _prepare_sqlite(database: Path) -> None:
+def _prepare_sqlite(file: Path) -> None:
     """Create the file in write-ahead mode, which is kept in the file: a reader never waits for a writer."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(database, timeout=_BUSY_S)) as connection:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(file, timeout=_BUSY_S)) as connection:
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             connection.execute("PRAGMA journal_mode = WAL")
 

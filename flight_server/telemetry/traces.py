@@ -36,22 +36,30 @@ _OFF: AbstractContextManager[Span] = nullcontext(trace.INVALID_SPAN)
 _tracer: Tracer | None = None
 
 
+def check() -> None:
+    """Raise ConfigError where the extra `otlp` is not installed."""
+    try:
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter
+        import opentelemetry.sdk.trace.export  # noqa: F401 - whether they are there is all that is asked
+    except ImportError as error:
+        raise ConfigError(
+            f"setting 'telemetry.endpoint': traces need OpenTelemetry's exporter; {to_install('otlp')}"
+        ) from error
+
+
 def start(endpoint: str, service: str, sample_ratio: float, spans_max: int) -> Callable[[], None]:
     """Send spans to the OTLP/HTTP collector at `endpoint` from now on; the answer ends it and sends what waits.
 
     Raises ConfigError where the extra `otlp` is not installed.
     """
     global _tracer
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-    except ImportError as error:
-        raise ConfigError(
-            f"setting 'telemetry.endpoint': traces need OpenTelemetry's exporter; {to_install('otlp')}"
-        ) from error
+    check()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
     _log_failures()
     url = endpoint.rstrip("/") + ("" if "/v1/" in endpoint else "/v1/traces")
     provider = TracerProvider(

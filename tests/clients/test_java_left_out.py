@@ -16,7 +16,7 @@ from tests.fix_client import ROOT
 
 # One of each kind: by JUnit, by a program of the client, by JDBC for two reasons.
 NEEDY = (
-    "tests/clients/test_java.py",
+    "tests/clients/test_java.py::test_junit_tests_pass",
     "tests/clients/test_java_docs.py::test_the_example_prints_daily_prices",
     "tests/clients/test_five_ways.py::test_jdbc",
     "tests/integration/test_jdbc.py::test_metadata_is_walked",

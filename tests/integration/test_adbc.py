@@ -183,7 +183,20 @@ def test_a_literal_in_a_call_is_bound_as_a_request_is(cursor: Any) -> None:
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
-        ("SELECT * FROM daily_prices('AAPL')", "missing-parameter] daily_prices needs 'start_date'"),
+        (
+            "SELECT * FROM daily_prices('AAPL')",
+            "missing-parameter] daily_prices needs 'start_date' (date), for example start_date => DATE '2010-01-04'",
+        ),
+        (
+            "SELECT d.close FROM daily_prices AS d WHERE d.close > 1",
+            "missing-parameter] daily_prices needs 'ticker' (string), 'start_date' (date), for example "
+            "daily_prices(ticker => 'AAPL', start_date => DATE '2010-01-04')",
+        ),
+        (
+            "SELECT * FROM basket_value(start_date => DATE '2010-01-04')",
+            "missing-parameter] basket_value needs 'weights' (map<int32, float64>), for example "
+            "weights => MAP(ARRAY[1, 5], ARRAY[0.6, 0.4])",
+        ),
         ("SELECT * FROM daily_prices(tiker => 'AAPL')", "unknown-parameter] daily_prices has no parameter 'tiker'; did"),
         ("SELECT * FROM daily_prices('A', 'B', 'C', 'D')", "unknown-parameter] daily_prices is given 4 values"),
         ("SELECT * FROM daily_prices('AAPL', ticker => 'IBM')", "bad-parameter] daily_prices.ticker is given more"),

@@ -11,6 +11,7 @@ from typing import IO
 
 import pytest
 
+from flight_server import config
 from tests.fix_client import ROOT
 
 FULL = Path("/dev/full")
@@ -55,3 +56,22 @@ def test_without_an_output_nothing_is_written_elsewhere(demo_file: Path, tmp_pat
     done = started(["sh", "-c", line], subprocess.PIPE)
     assert (done.stderr, done.returncode) == (f"{file}: 795 rows\n", 0)
     assert len(file.read_text().splitlines()) == 796
+
+
+def test_duckdb_shows_no_progress_on_standard_output(client_config: config.Config) -> None:
+    code = (
+        "import duckdb, sys\n"
+        "connect, made = duckdb.connect, []\n"
+        "duckdb.connect = lambda *given, **named: made.append(connect(*given, **named)) or made[-1]\n"
+        "from flight_server import config, server\n"
+        "from flight_server.authoring.compiler import Compiler\n"
+        "built, compiler = server.build(config.Config.model_validate_json(sys.argv[1])), Compiler({})\n"
+        "shown = [each.execute(\"SELECT current_setting('enable_progress_bar')\").fetchone()[0] for each in made]\n"
+        "print(len(shown), any(shown), flush=True)\n"
+        "import os; os._exit(0)"
+    )
+    server = client_config.server.model_copy(update={"ticket_secret": None})
+    settings = client_config.model_copy(update={"server": server}).model_dump_json()
+    # A program without a file, as most that embed the server are: DuckDB takes them for a person's session.
+    done = started([sys.executable, "-c", code, settings], subprocess.PIPE)
+    assert done.stdout == "4 False\n", done.stderr

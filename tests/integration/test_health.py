@@ -51,7 +51,10 @@ def health_port(server: Server) -> int:
 
 
 def test_a_ready_server_is_serving_under_each_name(demo_server: Server) -> None:
-    assert readyz(demo_server) == (200, {"catalog": "ok", "datasets": "ok", "disk": "ok", "engine:duckdb": "ok"})
+    assert readyz(demo_server) == (
+        200,
+        {"files": "ok", "catalog": "ok", "datasets": "ok", "disk": "ok", "engine:duckdb": "ok"},
+    )
     assert SERVICES == ("", "arrow.flight.protocol.FlightService")
     assert [check(health_port(demo_server), name) for name in SERVICES] == [SERVING, SERVING]
 

@@ -200,7 +200,7 @@ def test_a_dataset_file_that_cannot_be_read_is_named(run: Run, folder: Path, nam
     [
         ('[auth]\ntokens = "t.toml"', "setting 'auth.tokens': cannot read 't.toml': No such file"),
         ('[auth]\ntokens = "bad.toml"', "bad.toml: not TOML"),
-        ('[datasets]\ndirectory = "none"', "none: there is no such folder of datasets"),
+        ('[datasets]\ndirectory = "none"', "'datasets.directory': there is no folder 'none'"),
         ('[audit]\nfile = "none/audit.log"', "'audit.file': cannot append to 'none/audit.log': No such file"),
         ('host = "0.0.0.0"\n', "'0.0.0.0' is reached from other machines.*--insecure-allow-remote"),
         ('host = "no host"\ninsecure_allow_remote = true\n', "'server.host': cannot listen on no host:0: .*--host"),
@@ -209,6 +209,77 @@ def test_a_dataset_file_that_cannot_be_read_is_named(run: Run, folder: Path, nam
 def test_what_is_missing_is_named(run: Run, folder: Path, settings: str, line: str) -> None:
     (folder / "bad.toml").write_text("[[token")
     assert re.search(line, run("serve", settings).error)
+
+
+def test_config_check_tells_all_that_it_can_see_at_once(run: Run, pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (pair / "sql/policies.toml").write_text("[[row_filter]]\n")
+    (pair / "bad.toml").write_text("[[token")
+    (pair / "rows.txt").write_text("not a database")
+    monkeypatch.setenv("ATHENA_FLIGHT_SERVER__PROT", "1")
+    # As where the extra is not installed.
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    (pair / "all.toml").write_text(
+        "[server]\nport = 9000\nhttp_port = 9000\nhealth_port = 9000\nengines = ['athena']\nprot = 1\n"
+        "[auth]\ntokens = 'bad.toml'\npasswords = 'none.toml'\njwt_keys = 'keys.json'\n"
+        "[tls]\ncertificate = 'server.pem'\nkey = 'other.key'\nclient = 'gate'\nclient_ca = 'text.pem'\n"
+        "[catalog]\nuri = 'sqlite:///rows.txt/c.db'\nwarehouse = 'rows.txt/w'\n"
+        "[audit]\nfile = 'none/audit.log'\n[budget]\nfile = 'rows.txt'\n"
+        "[telemetry]\nendpoint = 'http://collector:4318'\n[aws]\nregion = 'eu-west-1'\n"
+    )
+    said = run("config check --config all.toml")
+    assert (said.code, said.err) == (1, "")
+    begins = [line.replace(str(pair), "") for line in said.out.splitlines()]
+    assert [re.sub(r"(; .*|: Not.*|: No .*|: not TOML.*)", "", line) for line in begins] == [
+        "all.toml:6: there is no setting 'server.prot'",
+        "ATHENA_FLIGHT_SERVER__PROT: no setting has this variable",
+        "bad.toml",
+        "all.toml:9: setting 'auth.passwords': cannot read 'none.toml'",
+        "all.toml:10: settings 'auth.jwt_keys', 'auth.jwt_issuer' and 'auth.jwt_audience' go together",
+        "all.toml:13: setting 'tls.key': 'other.key' is not the key of the certificate in 'server.pem'",
+        "all.toml:15: setting 'tls.client_ca': 'text.pem' is no PEM file",
+        "all.toml: setting 'athena.results': the Athena engine needs an s3:// prefix, got ''",
+        "all.toml:17: setting 'catalog.uri': cannot use '/rows.txt/c.db'",
+        "all.toml:18: setting 'catalog.warehouse': cannot use 'rows.txt/w'",
+        "all.toml:3: setting 'server.http_port': 9000 is 'server.port' already",
+        "all.toml:4: setting 'server.health_port': 9000 is 'server.port' already",
+        "sql/policies.toml:1:1: 'table' is missing",
+        "all.toml:20: setting 'audit.file': cannot append to 'none/audit.log'",
+        "all.toml:22: setting 'budget.file': 'rows.txt' cannot be used: it is no SQLite file",
+        "all.toml:24: setting 'telemetry.endpoint': traces need OpenTelemetry's exporter",
+    ]
+    # A look, and nothing more.
+    assert not (pair / "c.db").exists()
+    assert not (pair / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            '[catalog]\nuri = "postgresql+asyncpg://u:p@db/c"',
+            "'catalog.uri': 'postgresql.* needs the package 'asyncpg'",
+        ),
+        ('[catalog]\nuri = "nonsense"', "'catalog.uri': 'nonsense' is no database address"),
+        ('[catalog]\nuri = "nodb://c"', "'catalog.uri': 'nodb://c' is no database address"),
+        ('[catalog]\nuri = "sqlite://"', "'catalog.uri': name a file"),
+        ('[catalog]\nkind = "glue"\n[aws]\nregion = "eu-west-1"', "'catalog.warehouse': a Glue catalog stores"),
+        ('[audit]\nfile = "sql"', "'audit.file': cannot append to 'sql': Is a directory"),
+        ('[budget]\nfile = "none/b.db"', "'budget.file': 'none/b.db' cannot be used: No such file"),
+    ],
+)
+def test_serve_and_check_say_the_same_of_files_and_databases(run: Run, folder: Path, settings: str, line: str) -> None:
+    (folder / "whole.toml").write_text(f"[server]\nport = 0\n{settings}\n")
+    assert re.search(line, run("serve --config whole.toml").error)
+    assert re.search(line, run("config check --config whole.toml").out)
+
+
+def test_files_that_will_be_made_are_no_problem(run: Run, folder: Path) -> None:
+    (folder / "whole.toml").write_text(
+        '[catalog]\nuri = "sqlite:///new/deep/c.db"\nwarehouse = "new/w"\n[audit]\nfile = "a.log"\n'
+        '[budget]\nfile = "b.db"\n[telemetry]\nendpoint = "http://collector:4318"\n'
+    )
+    assert run("config check --config whole.toml").out == "the settings are good\n"
+    assert {path.name for path in folder.iterdir()} == {"sql", "s.toml", "whole.toml"}
 
 
 @pytest.mark.parametrize("setting", ["port", "http_port", "health_port"])

@@ -87,10 +87,12 @@ def test_an_example_of_missing_parameters_is_the_call_that_has_them() -> None:
         'w      = { type = "map<int32, float64>", example = { 1 = 0.6 } }',
         'flag   = { type = "bool", example = true }',
     )
-    call = arguments.example(dataset, list(dataset.params.values()))
+    call = arguments.example(statement.Call("sample", ()), dataset, list(dataset.params.values()))
     assert call == (
         "sample(ticker => 'it''s', day => DATE '2010-01-04', at => TIMESTAMP '2010-01-04 09:30:00 UTC', "
         "ids => ARRAY[1, 5], w => MAP(ARRAY[1], ARRAY[0.6]), flag => true)"
     )
     (found,) = statement.parse(f"SELECT * FROM {call}").calls
     assert list(arguments.named(found, dataset)) == list(dataset.params)
+    # Who has written some arguments adds to them: a call of the rest alone would lack those.
+    assert arguments.example(found, dataset, [dataset.params["flag"]]) == "flag => true"

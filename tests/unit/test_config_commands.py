@@ -26,6 +26,7 @@ calls_max = 7
 def _no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("ATHENA_FLIGHT_")]:
         monkeypatch.delenv(name)
+    (tmp_path / "sql").mkdir()
     monkeypatch.chdir(tmp_path)
 
 

@@ -71,7 +71,7 @@ def test_every_dataset_of_the_servers_own_is_told_of_with_its_parameters(own: Da
     assert ROWS[f"`{own.name}`"].endswith(f"| {parameters} |")
 
 
-@pytest.mark.parametrize("check", ["catalog", "datasets", "audit", "disk", "engine:…"])
+@pytest.mark.parametrize("check", ["files", "catalog", "datasets", "audit", "disk", "engine:…"])
 def test_every_check_of_readiness_is_told_of(check: str) -> None:
     # The names are those of test_health.py, which asks a real server.
     assert f"`{check}`" in ROWS

@@ -80,7 +80,9 @@ final class Errors {
     }
     // No code: not written by an athena-flight server, so most often no server at all.
     String hint = HINTS.keySet().stream().filter(text::contains).map(HINTS::get).findFirst().orElse("");
-    if (status.code() == FlightStatusCode.UNAVAILABLE || !hint.isEmpty()) {
+    // gRPC's word, with the status UNKNOWN, for a call that began just as its connection ended.
+    boolean closed = text.startsWith("channel closed");
+    if (status.code() == FlightStatusCode.UNAVAILABLE || closed || !hint.isEmpty()) {
       return rowsSeen
           ? new Unavailable("connection-lost", "the stream broke off, the rows so far are not all: " + text)
           : new Unavailable("unreachable", "there is no answer from the server" + hint + ": " + text);
