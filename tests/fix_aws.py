@@ -17,9 +17,11 @@ def aws_session() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def aws(aws_session: LocalAws) -> Iterator[LocalAws]:
-    """The session's local AWS with all fault knobs at rest."""
+    """The session's local AWS with all fault knobs at rest and no query running."""
     aws_session.faults.update({"reset": True})
     yield aws_session
+    # One that is left would count in the next test's quota, and run for as long as that test's knobs say.
+    aws_session.athena.settle()
     aws_session.faults.update({"reset": True})
     aws_session.s3_faults()
 

@@ -94,6 +94,14 @@ def test_stop_reaches_a_queued_query(athena: AthenaClient) -> None:
     assert history(athena.aws, id_) == ["QUEUED", "CANCELLED"]
 
 
+def test_settled_means_that_no_query_is_left(athena: AthenaClient) -> None:
+    athena.aws.faults.running_s = 60
+    left = [athena.start(QUICK), athena.start(LONG)]
+    assert sorted(athena.aws.athena.settle()) == sorted([QUICK, LONG])
+    assert [found(athena.aws, id_)["state"] for id_ in left] == ["CANCELLED", "CANCELLED"]
+    assert athena.aws.athena.settle() == []
+
+
 ENDLESS = "SELECT n FROM TABLE(sequence(start => 1, stop => 2000000)) AS s(n)"
 
 

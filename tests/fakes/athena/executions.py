@@ -28,6 +28,8 @@ from tests.fakes.athena.statements import Statement
 FINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
 # Pause between interrupts of a query that is to stop.
 _INTERRUPT_S = 0.05
+# How long a stopped query may take to end.
+_SETTLED_S = 10
 
 
 @dataclass
@@ -213,16 +215,21 @@ class Executions:
                 ],
             }
 
-    def close(self) -> None:
+    def settle(self) -> list[str]:
+        """Stop what has not ended, and wait until it has; the SQL of each."""
         with self._changed:
             threads = list(self._threads)
-            for execution in self._all.values():
-                if execution.state not in FINAL:
-                    execution.stop.set()
-                    threading.Thread(target=self._interrupt, args=(execution,), daemon=True).start()
+            left = [execution for execution in self._all.values() if execution.state not in FINAL]
+            for execution in left:
+                execution.stop.set()
+                threading.Thread(target=self._interrupt, args=(execution,), daemon=True).start()
             self._changed.notify_all()
         for thread in threads:
-            thread.join(10)
+            thread.join(_SETTLED_S)
+        return [execution.query for execution in left]
+
+    def close(self) -> None:
+        self.settle()
         self._spool.cleanup()
 
     def _live(self, execution: Execution) -> None:

@@ -47,6 +47,10 @@ class LocalAthena:
         """BytesScannedCutoffPerQuery below the 10 MB that AWS asks for: tables of tests are small."""
         self._operations.work_groups[work_group].configuration["BytesScannedCutoffPerQuery"] = scanned
 
+    def settle(self) -> list[str]:
+        """Stop all queries and wait for their ends, so that no test meets those of the one before it; their SQL."""
+        return self._executions.settle()
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
