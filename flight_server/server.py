@@ -61,10 +61,10 @@ from flight_server.tables.pins import Tags
 from flight_server.telemetry import log, metrics, traces
 from flight_server.telemetry.records import TABLES, Records
 
-# A connection is made or refused in this time; a read of a few MiB that takes longer is a broken one.
-_S3_CONNECT_S, _S3_REQUEST_S = 5, 30
-# Athena's calls answer within a second; the default of a minute would hold up the one poller for all queries.
-_ATHENA_CONNECT_S, _ATHENA_READ_S = 5, 10
+# Queries at once, and what probes ask beside; more connections are made when needed, and thrown away after use.
+_ATHENA_CONNECTIONS = 32
+# By s3fs, and each of those by botocore: each tries again after failures that the other takes for an answer.
+_MANIFEST_TRIES = 2
 # What a catalog is asked for by a server whose datasets read no table.
 _NO_TABLE = "default.none"
 
@@ -237,7 +237,7 @@ def start_traces(config: Config) -> Callable[[], None]:
     said = config.telemetry
     if said.endpoint is None:
         return lambda: None
-    return traces.start(said.endpoint, said.service_name, said.sample_ratio, said.spans_max)
+    return traces.start(said.endpoint, said.service_name, said.sample_ratio, said.spans_max, said.send_s)
 
 
 def _scheme(config: Config) -> str:
@@ -311,10 +311,10 @@ def build_athena(config: Config) -> AthenaEngine:
         "athena",
         endpoint_url=config.aws.athena_endpoint,
         config=BotoConfig(
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=32,
-            connect_timeout=_ATHENA_CONNECT_S,
-            read_timeout=_ATHENA_READ_S,
+            retries={"mode": "standard", "total_max_attempts": config.athena.tries_max},
+            max_pool_connections=_ATHENA_CONNECTIONS,
+            connect_timeout=config.aws.connect_s,
+            read_timeout=config.athena.answer_s,
         ),
     )
     return AthenaEngine(client, build_store(config), config.athena, config.cost)
@@ -327,24 +327,26 @@ def build_store(config: Config) -> Store:
     files = s3fs.S3FileSystem(
         endpoint_url=endpoint,
         client_kwargs={"region_name": config.aws.region} if config.aws.region else {},
-        # s3fs tries five times by itself: with botocore's five a store that is down took a minute to say so.
         config_kwargs={
-            "connect_timeout": _S3_CONNECT_S,
-            "read_timeout": _S3_REQUEST_S,
-            "retries": {"mode": "standard", "total_max_attempts": 2},
+            "connect_timeout": min(config.aws.connect_s, config.results.manifest_s),
+            "read_timeout": config.results.manifest_s,
+            "retries": {"mode": "standard", "total_max_attempts": _MANIFEST_TRIES},
         },
     )
+    # Five by itself, with which a store that does not answer held up every plan for minutes.
+    files.retries = _MANIFEST_TRIES
     data = pafs.S3FileSystem(
         region=config.aws.region,
         # pyarrow's own variable for this is not read by every release (docs/decisions.md).
         endpoint_override=endpoint,
         scheme="http" if endpoint and endpoint.startswith("http://") else "https",
-        connect_timeout=_S3_CONNECT_S,
-        request_timeout=_S3_REQUEST_S,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=5),
+        connect_timeout=config.aws.connect_s,
+        request_timeout=config.results.request_s,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=config.results.tries_max),
     )
     budget = Budget(config.results.read_bytes_max)
-    return Store(files, root, PartReader(data, budget, config.results.parts_ahead))
+    reader = PartReader(data, budget, config.results.parts_ahead, config.results.threads)
+    return Store(files, root, reader, config.kept.results_max)
 
 
 def duckdb_s3(config: Config) -> Callable[[], dict[str, str]] | None:
@@ -376,10 +378,9 @@ def duckdb_s3(config: Config) -> Callable[[], dict[str, str]] | None:
 
 def build_pipeline(config: Config, catalog: Catalog, engines: dict[EngineName, Engine], datasets: Registry) -> Pipeline:
     own = {name: iceberg_schema(schema) for name, schema in TABLES.items()}
-    planner = Planner(Tables(catalog, locator(catalog), own), config.cost)
-    return Pipeline(
-        datasets, planner, engines, config.limits, statements=Statements(planner, ResultTypes(), config.sql)
-    )
+    planner = Planner(Tables(catalog, locator(catalog), own, config.kept), config.cost, kept=config.kept)
+    statements = Statements(planner, ResultTypes(), config.sql, config.kept)
+    return Pipeline(datasets, planner, engines, config.limits, statements=statements)
 
 
 def load_datasets(directory: Path) -> tuple[Registry, list[DatasetError]]:

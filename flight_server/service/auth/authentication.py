@@ -60,7 +60,7 @@ class Authentication:
         self._jwt = JwtVerifier(auth) if wants_jwt else None
         self._settings = auth
         self._sessions = Sessions(secret, auth.session_ttl_s)
-        self._passwords = Passwords(auth.password_checks_max, auth.password_failures_max)
+        self._passwords = Passwords(auth)
         self._stamps = identities.stamps(auth)
         self.identities = identities.load(auth)
         self._looking = threading.Lock()
