@@ -130,14 +130,17 @@ class Server:
         try:
             found = system.served(found, system.load(self.config.system.roles))
             errors += self.pipeline.policy_problems(found)
+        except SetupError as error:
+            # The catalog that policies are held against can be out of reach for a while.
+            errors.append(error)
+        try:
             with self.flight.authentication.reading() as take:
                 if not errors:
                     # One assignment for datasets and policies: no request sees the one without the other.
                     self.pipeline.registry = found
                     metrics.start_at_zero(found.datasets)
                     take()
-        except SetupError as error:
-            # A file of callers, or the catalog that policies are held against: it can be out of reach for a while.
+        except DatasetError as error:
             errors.append(error)
         return errors
 

@@ -123,7 +123,12 @@ class Authentication:
         """
         with self._looking:
             began, stamps = time.monotonic(), identities.stamps(self._settings)
-            found = identities.load(self._settings)
+            try:
+                found = identities.load(self._settings)
+            except DatasetError:
+                # Told by who asked for the reload, and not once more by the next call.
+                self._stamps = stamps
+                raise
 
             def take() -> None:
                 self.identities, self._stamps, self._looked_at = found, stamps, began
