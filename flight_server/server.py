@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError
 from pyarrow import fs as pafs
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
 
 from flight_server import preconditions, scratch
 from flight_server.config import Config
@@ -54,10 +53,11 @@ from flight_server.service.auth import Authentication
 from flight_server.service.descriptors import Tickets
 from flight_server.service.rpc import FlightService
 from flight_server.statements import Statements
-from flight_server.tables.catalog import open_catalog, translated
+from flight_server.tables.catalog import open_catalog
 from flight_server.tables.locate import locator
 from flight_server.tables.missing import WAY_OUT, missing
 from flight_server.tables.pins import Tags
+from flight_server.tables.reachable import probe
 from flight_server.telemetry import log, metrics, traces
 from flight_server.telemetry.records import TABLES, Records
 
@@ -65,8 +65,6 @@ from flight_server.telemetry.records import TABLES, Records
 _ATHENA_CONNECTIONS = 32
 # By s3fs, and each of those by botocore: each tries again after failures that the other takes for an answer.
 _MANIFEST_TRIES = 2
-# What a catalog is asked for by a server whose datasets read no table.
-_NO_TABLE = "default.none"
 
 
 @dataclass
@@ -79,6 +77,7 @@ class Server:
     http: HttpListener
     # None where `server.health` is off.
     health: HealthListener | None
+    readiness: Readiness
     engines: dict[EngineName, Engine]
     catalog: Catalog
     # Sends the spans that wait, and ends tracing.
@@ -213,7 +212,7 @@ def build(config: Config) -> Server:
         undo.pop_all()
     _gauges(service, pipeline)
     metrics.start_at_zero(found.datasets)
-    return Server(config, pipeline, service, http, health, engines, catalog, stop_traces)
+    return Server(config, pipeline, service, http, health, readiness, engines, catalog, stop_traces)
 
 
 def _gauges(service: FlightService, pipeline: Pipeline) -> None:
@@ -251,12 +250,7 @@ def build_checks(
     config: Config, pipeline: Pipeline, engines: dict[EngineName, Engine], catalog: Catalog
 ) -> dict[str, Check]:
     """What must be well for this replica to be asked."""
-    locate = locator(catalog)
-
-    def reachable() -> None:
-        # As a plan asks it, so that it takes no other right than plans do.
-        with translated("reach the catalog"), suppress(NoSuchTableError):
-            locate(next(iter(pipeline.tables_read()), _NO_TABLE))
+    reachable = probe(config.catalog, catalog, pipeline.tables_read)
 
     def room() -> None:
         folder = tempfile.gettempdir()

@@ -64,6 +64,8 @@ def serve(
         if watch:
             stack.enter_context(watching(server))
         telemetry.log.info("serving", **server.addresses)
+        # Nothing waits for it: what else is reached over a network may take its time to fail.
+        threading.Thread(target=look_around, args=(server,), name="look-around", daemon=True).start()
         signals.wait(server)
     stop(server, found.server.grace_s)
 
@@ -78,6 +80,12 @@ def tell_starting(config: settings.Config) -> None:
         datasets=str(config.datasets.directory),
         waits_for=f"the catalog, {catalog}",
     )
+
+
+def look_around(server: Server) -> None:
+    """Log what is not well at a start, before the first probe or call meets it: `ready`, or each `not_ready`."""
+    server.flight.authentication.read_keys()
+    server.readiness.outcomes()
 
 
 def raise_open_files() -> None:

@@ -339,3 +339,18 @@ def test_a_broken_file_of_callers_is_told_once_for_each_sighup(operator: Operato
             # Nor is it told again by a call.
             assert Client(client, token).ports() == {1, 2}
             assert process.count('"identities_wrong"') == times
+
+
+def test_what_is_not_well_at_a_start_is_told_before_anybody_asks(operator: Operator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/jwks.json"
+    jwt = f'[auth]\njwt_keys = "{nobody}"\njwt_issuer = "i"\njwt_audience = "a"\n[limits]\ndisk_free_min = {1 << 60}\n'
+    operator.settings(jwt)
+    with operator.serving() as process:
+        assert json.loads(process.wait_for('"jwt_keys_unreadable"'))["source"] == nobody
+        said = json.loads(process.wait_for('"not_ready"'))
+        assert (said["check"], said["code"]) == ("disk", "disk-full")
+        assert process.count('"ready"') == 0
+    operator.settings()
+    with operator.serving() as process:
+        assert json.loads(process.wait_for('"ready"'))["checks"][:2] == ["files", "catalog"]

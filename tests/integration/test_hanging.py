@@ -21,6 +21,7 @@ from flight_server.server import build, build_athena, build_store, start_in_thre
 from flight_server.service.auth.jwt import JwtVerifier
 from flight_server.tables.catalog import open_catalog
 from flight_server.tables.locate import locator
+from tests.fakes.aws import LocalAws
 from tests.fix_identity import AUDIENCE, ISSUER, Issuer
 from tests.fix_server import command, dataset, folder_of, raw
 from tests.hanging import Hanging, hanging
@@ -103,6 +104,25 @@ def test_athena_is_tried_as_often_as_the_settings_say(nowhere: Hanging) -> None:
         with pytest.raises(EngineFailed, match=r"Athena cannot be reached: Read timeout"):
             engine.ping()
     assert nowhere.tried == 2
+
+
+def test_an_athena_whose_result_store_is_down_is_not_well(aws_environment: LocalAws) -> None:
+    with hanging() as nowhere:
+        found = config.load(
+            None,
+            aws={
+                "region": aws_environment.store.region,
+                "athena_endpoint": aws_environment.athena_endpoint,
+                "s3_endpoint": nowhere.url,
+            },
+            athena={"results": f"{aws_environment.warehouse}/results"},
+            results={"manifest_s": 0.2},
+        )
+        with (
+            closing(build_athena(found)) as engine,
+            pytest.raises(EngineFailed, match="the result store cannot be used"),
+        ):
+            engine.ping()
 
 
 def test_an_issuer_that_sends_no_keys_is_waited_for_as_long_as_the_settings_say(

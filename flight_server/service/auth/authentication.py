@@ -87,6 +87,11 @@ class Authentication:
             raise refused("neither Bearer nor Basic")
         return Identity(self._bearer(value), value)
 
+    def read_keys(self) -> None:
+        """Read the token issuer's keys before the first call that needs them; where that fails the log says why."""
+        if self._jwt is not None:
+            self._jwt.read_keys()
+
     def certificate(self, name: str) -> Caller:
         """The caller with a client certificate of this name, which TLS has verified; roles are the file's, if any."""
         if not name or len(name) > 200 or not name.isprintable() or name == ANONYMOUS.name:

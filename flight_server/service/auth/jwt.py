@@ -41,6 +41,10 @@ class JwtVerifier:
         self._settings = settings
         self._keys = Keys(settings.jwt_keys, settings)
 
+    def read_keys(self) -> None:
+        """Read the keys now. Where that fails it is logged, and the next call tries again."""
+        self._keys.refresh(wait=False)
+
     def caller(self, token: str) -> Caller:
         """The caller of a token.
 
@@ -92,12 +96,12 @@ class Keys:
         stale_s = self._settings.jwt_stale_s
         if age > self._settings.jwt_keys_ttl_s:
             # Whoever comes while keys are being read again goes on with the old ones, when there are any.
-            self._refresh(wait=age > stale_s)
+            self.refresh(wait=age > stale_s)
         if time.monotonic() - self._read_at > stale_s:
             raise ServerError("internal", "the keys of the token issuer cannot be read; the server's log says why")
         found = self._match(name, algorithm)
         if found is None:
-            self._refresh(wait=True)
+            self.refresh(wait=True)
             found = self._match(name, algorithm)
         return found
 
@@ -107,7 +111,8 @@ class Keys:
         fitting = [key for key in named if _fits(key, algorithm)]
         return fitting[0] if len(fitting) == 1 and name != "" else None
 
-    def _refresh(self, *, wait: bool) -> None:
+    def refresh(self, *, wait: bool) -> None:
+        """Read the keys again, unless that was tried a moment ago; without `wait` also unless somebody is at it."""
         if not self._lock.acquire(blocking=wait):
             return
         try:
