@@ -7,6 +7,7 @@ import queue
 import resource
 import signal
 import sys
+import tempfile
 import threading
 from contextlib import ExitStack
 from types import FrameType
@@ -78,6 +79,8 @@ def tell_starting(config: settings.Config) -> None:
         version=__version__,
         engines=list(config.server.engines),
         datasets=str(config.datasets.directory),
+        # Python passes over folders that it cannot write to, TMPDIR among them, and says nothing.
+        temporary=tempfile.gettempdir(),
         waits_for=f"the catalog, {catalog}",
     )
 

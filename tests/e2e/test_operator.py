@@ -354,3 +354,27 @@ def test_what_is_not_well_at_a_start_is_told_before_anybody_asks(operator: Opera
     operator.settings()
     with operator.serving() as process:
         assert json.loads(process.wait_for('"ready"'))["checks"][:2] == ["files", "catalog"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        # No file may have a byte, as on a disk that is full or cannot be written.
+        ("ulimit -f 0", r"\[bad-config\] there is no place for temporary files in \['/.*\]: make room, mount one"),
+        # A container that is too small for what DuckDB loads.
+        ("ulimit -v 600000", r"\[engine-failed\] DuckDB cannot be started with this memory and these threads: "),
+    ],
+)
+def test_a_machine_that_gives_too_little_is_one_line(operator: Operator, limit: str, said: str) -> None:
+    operator.settings()
+    done = subprocess.run(
+        ["bash", "-c", f"{limit}; exec {COMMAND} serve"],
+        cwd=operator.folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.search(said, done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stderr
