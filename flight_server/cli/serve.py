@@ -17,7 +17,7 @@ import typer
 
 from flight_server import __version__, preconditions, telemetry
 from flight_server import config as settings
-from flight_server.authoring.watch import tell_wrong, watching
+from flight_server.authoring.watch import tell_well, tell_wrong, watching
 from flight_server.cli import line
 from flight_server.cli.options import ConfigFile, Host, InsecureAllowRemote, Port, server_flags
 from flight_server.datasets import system
@@ -146,6 +146,7 @@ def _reload_when(wanted: threading.Event, server: Server) -> None:
         if errors:
             tell_wrong(server, errors)
         else:
+            tell_well()
             telemetry.log.info("datasets_reloaded", datasets=system.files(server.pipeline.registry))
 
 

@@ -307,6 +307,13 @@ def test_a_start_says_what_it_waits_for_before_it_listens(operator: Operator, mo
             process.close()
 
 
+def files_wrong(process: Process) -> dict[str, float]:
+    with urllib.request.urlopen(f"{addresses(process)['http']}/metrics", timeout=20) as reply:
+        text = reply.read().decode()
+    found = re.findall(r'^athena_flight_files_wrong\{kind="(\w+)"\} (\S+)$', text, re.MULTILINE)
+    return {kind: float(value) for kind, value in found}
+
+
 def test_a_broken_file_of_callers_is_told_without_a_call(operator: Operator) -> None:
     operator.settings(AUTH)
     new_token(operator, "alice", "portfolios=[1,2]")
@@ -315,15 +322,19 @@ def test_a_broken_file_of_callers_is_told_without_a_call(operator: Operator) -> 
     good = tokens.read_text()
     with operator.serving("--watch") as process:
         assert [process.count(f'"{event}"') for event in ("starting", "identities_wrong")] == [1, 0]
+        assert files_wrong(process) == {"datasets": 0, "identities": 0, "keys": 0}
         tokens.write_text(good.replace("sha256", "sha265"))
         assert "secrets/tokens.toml:1" in json.loads(process.wait_for('"identities_wrong"'))["error"]
+        assert files_wrong(process) == {"datasets": 0, "identities": 1, "keys": 0}
         tokens.write_text(good)
         process.wait_for('"datasets_good_again"')
+        assert files_wrong(process) == {"datasets": 0, "identities": 0, "keys": 0}
         # Beside a dataset that is wrong, too.
         (operator.folder / "sql/more.sql").write_text("SELECT 1")
         process.wait_for('"dataset_wrong"')
         passwords.write_text("[[user]]\nnam = 1\n")
         process.wait_for("secrets/passwords.toml:1")
+        assert files_wrong(process) == {"datasets": 1, "identities": 1, "keys": 0}
         assert process.count('"identities_wrong"') == 2
 
 
@@ -348,6 +359,7 @@ def test_what_is_not_well_at_a_start_is_told_before_anybody_asks(operator: Opera
     operator.settings(jwt)
     with operator.serving() as process:
         assert json.loads(process.wait_for('"jwt_keys_unreadable"'))["source"] == nobody
+        assert files_wrong(process)["keys"] == 1
         said = json.loads(process.wait_for('"not_ready"'))
         assert (said["check"], said["code"]) == ("disk", "disk-full")
         assert process.count('"ready"') == 0

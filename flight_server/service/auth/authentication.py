@@ -17,7 +17,7 @@ from flight_server.service.auth import identities
 from flight_server.service.auth.jwt import JwtVerifier
 from flight_server.service.auth.passwords import Passwords
 from flight_server.service.auth.tokens import SESSION_PREFIX, Sessions, refused, static_caller
-from flight_server.telemetry import log
+from flight_server.telemetry import log, metrics
 
 HEADER = "authorization"
 # gRPC refuses headers of more than 16 KiB in all; no credential needs half of that.
@@ -166,8 +166,10 @@ class Authentication:
             if stamps != self._stamps:
                 self._stamps = stamps
                 self.identities = identities.load(self._settings)
+                metrics.FILES_WRONG.labels("identities").set(0)
                 log.info("identities_reloaded", callers=len(self.identities.names))
         except DatasetError as error:
+            metrics.FILES_WRONG.labels("identities").set(1)
             log.error("identities_wrong", error=str(error), reason="those read last stay in force")
         finally:
             # Only now: until the files have been read nobody goes on without waiting.

@@ -23,7 +23,7 @@ from flight_server.errors import ConfigError, ServerError
 from flight_server.model import ANONYMOUS, Caller
 from flight_server.service.auth.identities import claims_of
 from flight_server.service.auth.tokens import expired, refused
-from flight_server.telemetry import log
+from flight_server.telemetry import log, metrics
 
 _KEY_TYPES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
 # A key set has some kB; an issuer that sends more is none.
@@ -121,7 +121,9 @@ class Keys:
             self._tried_at = time.monotonic()
             self._keys = _parse(_read(self._source, self._settings.jwt_fetch_s))
             self._read_at = time.monotonic()
+            metrics.FILES_WRONG.labels("keys").set(0)
         except (OSError, ValueError, PyJWTError) as error:
+            metrics.FILES_WRONG.labels("keys").set(1)
             log.error(
                 "jwt_keys_unreadable", source=without_secrets(self._source), error=f"{type(error).__name__}: {error}"
             )
