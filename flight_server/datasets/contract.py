@@ -152,14 +152,15 @@ def _whole(section: Section, key: str, parameter: Parameter, value: object) -> V
 
 def _default(section: Section, parameter: Parameter) -> Value | RelativeDate | None:
     value = section.raw("default")
-    if isinstance(value, str) and parameter.type.kind in ("date", "timestamp"):
+    if isinstance(value, str) and parameter.type.kind in ("date", "timestamp", "timestamptz"):
         found = _RELATIVE.fullmatch(value)
         if found:
             return RelativeDate(found[1], int(found[2] or 0))  # type: ignore[arg-type]
-        raise section.error(
-            "default",
-            f"default = {value!r} is no date: write 2010-01-04, or today, today - 30d, month_start, year_start",
-        )
+        if parameter.type.kind != "timestamptz":
+            raise section.error(
+                "default",
+                f"default = {value!r} is no date: write 2010-01-04, or today, today - 30d, month_start, year_start",
+            )
     return _whole(section, "default", parameter, value)
 
 
