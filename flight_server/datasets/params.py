@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
 from flight_server.errors import InvalidRequest, nearest
-from flight_server.model import Dataset, Parameter, ParamType, RelativeDate, Rule, Scalar, Text, Value
+from flight_server.model import Dataset, Entries, Parameter, ParamType, RelativeDate, Rule, Scalar, Text, Value
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 # Exponents are bounded so that no text of a few bytes becomes a number of a million digits.
@@ -213,7 +213,7 @@ def _map(parameter: Parameter, key: ParamType, item: ParamType, raw: object) -> 
     if len(set(keys)) != len(keys):
         twice = next(k for k in keys if keys.count(k) > 1)
         raise ValueError(f"has the key {shown(twice)} more than once")
-    return tuple(sorted(pairs, key=lambda pair: pair[0]))
+    return Entries(sorted(pairs, key=lambda pair: pair[0]))
 
 
 def _key(kind: ParamType, text: str) -> Scalar:

@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -271,3 +272,21 @@ def test_a_ticket_for_any_request_that_was_read_is_read_again(value: str) -> Non
     request = decode(json.dumps({"dataset": "sample", "params": {"s": value}}, ensure_ascii=False).encode(), 400_000)
     ticket, _ = TICKETS.issue(plan_of(dict(request.params)))
     assert decode_ticket(ticket, TICKETS, MAX).params["s"] == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("map<bool, int32>", {"true": 1, "false": 0}),
+        ("map<date, bool>", {"2024-02-29": True}),
+        ("map<timestamp(tz), decimal(5,2)>", {"2024-02-29T12:30:00Z": "1.50"}),
+        ("map<float64, string>", {"1e300": "", "-0.1": "a"}),
+        ("map<string, int32>", {}),
+        ("list<int32>", []),
+    ],
+)
+def test_values_of_every_shape_come_back_from_a_ticket(kind: str, value: object) -> None:
+    dataset = with_params(f'v = {{ type = "{kind}", min_items = 0 }}')
+    values = resolve(dataset, {"v": value}, TODAY)
+    ticket, _ = TICKETS.issue(replace(PLAN, dataset=dataset, params=values))
+    assert resolve(dataset, decode_ticket(ticket, TICKETS, MAX).params, TODAY) == values
