@@ -188,7 +188,8 @@ class Pipeline:
         if request.engine is not None and not {"*", ENGINE_ROLE} & caller.roles:
             raise Denied("not-allowed", f"the role {ENGINE_ROLE!r} is needed to choose the engine")
         default = next(iter(self._engines))
-        wanted = request.engine or request.issued_engine or (default if dataset.engine == "auto" else dataset.engine)
+        usual = request.issued_engine or (default if dataset.engine == "auto" else dataset.engine)
+        wanted = usual if request.engine is None else request.engine
         choice = [name for name in self._engines if name != "system"]
         for name in choice:
             if name == wanted:

@@ -150,7 +150,9 @@ class FlightSql:
     def _statement(self, message: Any) -> Request:
         """The SELECT in a message. Who believes to be in a transaction is told that there is none."""
         if message.transaction_id:
-            raise Unsupported("unsupported", "there are no transactions here; send the statement without transaction_id")
+            raise Unsupported(
+                "unsupported", "there are no transactions here; send the statement without transaction_id"
+            )
         if len(message.query.encode()) > self._body_max:
             raise InvalidRequest("bad-request", f"the statement is longer than {self._body_max:,} bytes")
         return Request(dataset="", sql=message.query)
