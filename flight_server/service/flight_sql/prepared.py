@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -97,4 +98,7 @@ def _json(found: Any) -> object:
         return [_json(item) for item in found]
     if isinstance(found, bytes | timedelta | dict) or (isinstance(found, float) and not math.isfinite(found)):
         raise ValueError(f"is a {type(found).__name__} that no parameter takes")
+    if isinstance(found, Decimal):
+        # A number, not the text of one: what it is bound to may be a float or whole.
+        return int(found) if found == found.to_integral_value() else found
     return None if found is None else to_json(found)
