@@ -10,6 +10,7 @@ import errno
 import functools
 import ipaddress
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -36,7 +37,7 @@ _SQLITE = b"SQLite format 3\x00"
 def problems(config: Config) -> list[SetupError]:
     """All that keeps a server from starting with these settings, each with the setting or the file it is about."""
     asks: list[Callable[[Config], Iterator[SetupError]]] = [
-        *(_authentication, _tls, _exposure, _athena, _catalog, _ports, _datasets, _audit, _budget, _traces)
+        *(_authentication, _tls, _exposure, _athena, _catalog, _ports, _datasets, _audit, _budget, _traces, _temporary)
     ]
     return [error for ask in asks for error in ask(config)]
 
@@ -185,6 +186,16 @@ def _budget(config: Config) -> Iterator[SetupError]:
 def _traces(config: Config) -> Iterator[SetupError]:
     if config.telemetry.endpoint is not None:
         yield from _raised(traces.check)
+
+
+def _temporary(_: Config) -> Iterator[SetupError]:
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        # Python has tried to write a file into each of them.
+        tried = str(error.strerror).partition(" in ")[2] or "any folder"
+        way_out = "make room, mount one that can be written, or name one with the variable TMPDIR"
+        yield ConfigError(f"there is no place for temporary files in {tried}: {way_out}")
 
 
 def _obstacle(file: Path, *, folders_made: bool = False) -> str:

@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError
 from pyarrow import fs as pafs
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
 
 from flight_server import preconditions, scratch
 from flight_server.config import Config
@@ -54,19 +53,18 @@ from flight_server.service.auth import Authentication
 from flight_server.service.descriptors import Tickets
 from flight_server.service.rpc import FlightService
 from flight_server.statements import Statements
-from flight_server.tables.catalog import open_catalog, translated
+from flight_server.tables.catalog import open_catalog
 from flight_server.tables.locate import locator
 from flight_server.tables.missing import WAY_OUT, missing
 from flight_server.tables.pins import Tags
+from flight_server.tables.reachable import probe
 from flight_server.telemetry import log, metrics, traces
 from flight_server.telemetry.records import TABLES, Records
 
-# A connection is made or refused in this time; a read of a few MiB that takes longer is a broken one.
-_S3_CONNECT_S, _S3_REQUEST_S = 5, 30
-# Athena's calls answer within a second; the default of a minute would hold up the one poller for all queries.
-_ATHENA_CONNECT_S, _ATHENA_READ_S = 5, 10
-# What a catalog is asked for by a server whose datasets read no table.
-_NO_TABLE = "default.none"
+# Queries at once, and what probes ask beside; more connections are made when needed, and thrown away after use.
+_ATHENA_CONNECTIONS = 32
+# By s3fs, and each of those by botocore: each tries again after failures that the other takes for an answer.
+_MANIFEST_TRIES = 2
 
 
 @dataclass
@@ -79,6 +77,7 @@ class Server:
     http: HttpListener
     # None where `server.health` is off.
     health: HealthListener | None
+    readiness: Readiness
     engines: dict[EngineName, Engine]
     catalog: Catalog
     # Sends the spans that wait, and ends tracing.
@@ -130,14 +129,17 @@ class Server:
         try:
             found = system.served(found, system.load(self.config.system.roles))
             errors += self.pipeline.policy_problems(found)
+        except SetupError as error:
+            # The catalog that policies are held against can be out of reach for a while.
+            errors.append(error)
+        try:
             with self.flight.authentication.reading() as take:
                 if not errors:
                     # One assignment for datasets and policies: no request sees the one without the other.
                     self.pipeline.registry = found
                     metrics.start_at_zero(found.datasets)
                     take()
-        except SetupError as error:
-            # A file of callers, or the catalog that policies are held against: it can be out of reach for a while.
+        except DatasetError as error:
             errors.append(error)
         return errors
 
@@ -210,7 +212,7 @@ def build(config: Config) -> Server:
         undo.pop_all()
     _gauges(service, pipeline)
     metrics.start_at_zero(found.datasets)
-    return Server(config, pipeline, service, http, health, engines, catalog, stop_traces)
+    return Server(config, pipeline, service, http, health, readiness, engines, catalog, stop_traces)
 
 
 def _gauges(service: FlightService, pipeline: Pipeline) -> None:
@@ -237,7 +239,7 @@ def start_traces(config: Config) -> Callable[[], None]:
     said = config.telemetry
     if said.endpoint is None:
         return lambda: None
-    return traces.start(said.endpoint, said.service_name, said.sample_ratio, said.spans_max)
+    return traces.start(said.endpoint, said.service_name, said.sample_ratio, said.spans_max, said.send_s)
 
 
 def _scheme(config: Config) -> str:
@@ -248,12 +250,7 @@ def build_checks(
     config: Config, pipeline: Pipeline, engines: dict[EngineName, Engine], catalog: Catalog
 ) -> dict[str, Check]:
     """What must be well for this replica to be asked."""
-    locate = locator(catalog)
-
-    def reachable() -> None:
-        # As a plan asks it, so that it takes no other right than plans do.
-        with translated("reach the catalog"), suppress(NoSuchTableError):
-            locate(next(iter(pipeline.tables_read()), _NO_TABLE))
+    reachable = probe(config.catalog, catalog, pipeline.tables_read)
 
     def room() -> None:
         folder = tempfile.gettempdir()
@@ -311,10 +308,10 @@ def build_athena(config: Config) -> AthenaEngine:
         "athena",
         endpoint_url=config.aws.athena_endpoint,
         config=BotoConfig(
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=32,
-            connect_timeout=_ATHENA_CONNECT_S,
-            read_timeout=_ATHENA_READ_S,
+            retries={"mode": "standard", "total_max_attempts": config.athena.tries_max},
+            max_pool_connections=_ATHENA_CONNECTIONS,
+            connect_timeout=config.aws.connect_s,
+            read_timeout=config.athena.answer_s,
         ),
     )
     return AthenaEngine(client, build_store(config), config.athena, config.cost)
@@ -327,24 +324,26 @@ def build_store(config: Config) -> Store:
     files = s3fs.S3FileSystem(
         endpoint_url=endpoint,
         client_kwargs={"region_name": config.aws.region} if config.aws.region else {},
-        # s3fs tries five times by itself: with botocore's five a store that is down took a minute to say so.
         config_kwargs={
-            "connect_timeout": _S3_CONNECT_S,
-            "read_timeout": _S3_REQUEST_S,
-            "retries": {"mode": "standard", "total_max_attempts": 2},
+            "connect_timeout": min(config.aws.connect_s, config.results.manifest_s),
+            "read_timeout": config.results.manifest_s,
+            "retries": {"mode": "standard", "total_max_attempts": _MANIFEST_TRIES},
         },
     )
+    # Five by itself, with which a store that does not answer held up every plan for minutes.
+    files.retries = _MANIFEST_TRIES
     data = pafs.S3FileSystem(
         region=config.aws.region,
         # pyarrow's own variable for this is not read by every release (docs/decisions.md).
         endpoint_override=endpoint,
         scheme="http" if endpoint and endpoint.startswith("http://") else "https",
-        connect_timeout=_S3_CONNECT_S,
-        request_timeout=_S3_REQUEST_S,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=5),
+        connect_timeout=config.aws.connect_s,
+        request_timeout=config.results.request_s,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=config.results.tries_max),
     )
     budget = Budget(config.results.read_bytes_max)
-    return Store(files, root, PartReader(data, budget, config.results.parts_ahead))
+    reader = PartReader(data, budget, config.results.parts_ahead, config.results.threads)
+    return Store(files, root, reader, config.kept.results_max)
 
 
 def duckdb_s3(config: Config) -> Callable[[], dict[str, str]] | None:
@@ -376,10 +375,9 @@ def duckdb_s3(config: Config) -> Callable[[], dict[str, str]] | None:
 
 def build_pipeline(config: Config, catalog: Catalog, engines: dict[EngineName, Engine], datasets: Registry) -> Pipeline:
     own = {name: iceberg_schema(schema) for name, schema in TABLES.items()}
-    planner = Planner(Tables(catalog, locator(catalog), own), config.cost)
-    return Pipeline(
-        datasets, planner, engines, config.limits, statements=Statements(planner, ResultTypes(), config.sql)
-    )
+    planner = Planner(Tables(catalog, locator(catalog), own, config.kept), config.cost, kept=config.kept)
+    statements = Statements(planner, ResultTypes(), config.sql, config.kept)
+    return Pipeline(datasets, planner, engines, config.limits, statements=statements)
 
 
 def load_datasets(directory: Path) -> tuple[Registry, list[DatasetError]]:

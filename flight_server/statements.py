@@ -18,7 +18,7 @@ from typing import TypeVar
 import pyarrow as pa
 from sqlglot import exp
 
-from flight_server.config import Sql
+from flight_server.config import Keeping, Sql
 from flight_server.datasets.params import parse_json, resolve
 from flight_server.datasets.registry import Registry
 from flight_server.engines.result_types import ResultTypes
@@ -26,16 +26,13 @@ from flight_server.errors import InvalidRequest, NotFound, ServerError, nearest
 from flight_server.model import CachePolicy, Caller, Dataset, Limits, ParamType, Request, Value
 from flight_server.plan import allowed, arguments, bind, dialect, literals
 from flight_server.plan.as_of import AsOf
-from flight_server.plan.kept import BYTES_MAX, Kept, tree_bytes
+from flight_server.plan.kept import Kept, tree_bytes
 from flight_server.plan.planner import Planner
 from flight_server.plan.shape import Shape, parameter_types, shape
 from flight_server.plan.statement import Call, Statement, parameter_number, parse, stand_in
 
 # The name of what has none, in plans, logs and metrics.
 NAME = "sql"
-# Statements kept as parsed, as shapes and with their values; each is some tens of kB, and each of the three has the
-# bound `kept.BYTES_MAX`. Drivers ask at least three times.
-_KEPT_MAX = 300
 _Number = TypeVar("_Number", int, float)
 
 
@@ -52,13 +49,13 @@ class Compiled:
 class Statements:
     """Compiles statements. Remembers what it parsed, bounded; whom a statement is for is asked each time."""
 
-    def __init__(self, planner: Planner, types: ResultTypes, settings: Sql) -> None:
+    def __init__(self, planner: Planner, types: ResultTypes, settings: Sql, kept: Keeping) -> None:
         self._planner = planner
         self._types = types
         self._settings = settings
-        self._parsed: Kept[Statement] = Kept(_KEPT_MAX, BYTES_MAX)
-        self._shapes: Kept[Shape] = Kept(_KEPT_MAX, BYTES_MAX)
-        self._compiled: Kept[Compiled] = Kept(_KEPT_MAX, BYTES_MAX)
+        self._parsed: Kept[Statement] = Kept(kept.statements_max, kept.bytes_max)
+        self._shapes: Kept[Shape] = Kept(kept.statements_max, kept.bytes_max)
+        self._compiled: Kept[Compiled] = Kept(kept.statements_max, kept.bytes_max)
 
     def ad_hoc(self, caller: Caller) -> bool:
         """Whether the caller may name tables of the catalog."""

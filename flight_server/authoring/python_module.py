@@ -40,6 +40,7 @@ _SCALARS = {
     "timestamp": "dt.datetime | str",
     "timestamptz": "dt.datetime | str",
 }
+# Of lines of documentation: inside of what most linters take.
 _WIDTH = 112
 
 

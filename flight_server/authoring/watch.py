@@ -10,10 +10,10 @@ import watchfiles
 
 from flight_server.authoring.check import check
 from flight_server.datasets import policies, system
-from flight_server.errors import SetupError, TableError
+from flight_server.errors import DatasetError, SetupError, TableError
 from flight_server.server import Server
 from flight_server.service.auth import identities
-from flight_server.telemetry import log
+from flight_server.telemetry import log, metrics
 
 # Editors write a file in several steps; a change counts when this long nothing more happens.
 _SETTLED_MS = 100
@@ -59,7 +59,9 @@ def _watch(server: Server, seen: _State | None, stop: threading.Event) -> None:
             continue
         again, seen = seen is None, now
         try:
-            errors = check(server.config.datasets.directory) or server.reload()
+            errors: list[SetupError] = [*check(server.config.datasets.directory)]
+            # A reload would take what it finds nothing wrong with, though `check` does.
+            errors = [*errors, *_wrong_callers(server)] if errors else server.reload()
         except Exception:  # noqa: BLE001 - a thread's top: the next change may be one that can be read
             log.exception("datasets_not_read")
             continue
@@ -73,13 +75,41 @@ def _tell(server: Server, errors: Sequence[SetupError], before: list[str], again
     """Log what came of a reload, but not twice the same of the same files. What was said, for the next one."""
     said = [str(error) for error in errors]
     if not said:
+        tell_well()
         count = system.files(server.pipeline.registry)
         log.info("datasets_good_again" if before else "datasets_reloaded", datasets=count)
     elif said != before or not again:
-        for text in said:
-            log.error("dataset_wrong", error=text)
-        log.warning("datasets_kept", reason="the last good datasets stay in service until this is mended")
+        tell_wrong(server, errors)
     return said
+
+
+def _wrong_callers(server: Server) -> list[DatasetError]:
+    try:
+        with server.flight.authentication.reading():
+            return []
+    except DatasetError as error:
+        return [error]
+
+
+def tell_well() -> None:
+    """Take back in the metrics what was told of files that were wrong."""
+    for kind in ("datasets", "identities"):
+        metrics.FILES_WRONG.labels(kind).set(0)
+
+
+def tell_wrong(server: Server, errors: Sequence[SetupError]) -> None:
+    """Log what keeps a reload from being taken, by the file that it is in, and that all stays as it was."""
+    auth = server.config.auth
+    files = (auth.tokens, auth.passwords, auth.certificates)
+    callers = [error for error in errors if isinstance(error, DatasetError) and error.path in files]
+    metrics.FILES_WRONG.labels("identities").set(bool(callers))
+    metrics.FILES_WRONG.labels("datasets").set(len(callers) < len(errors))
+    for error in errors:
+        if error in callers:
+            log.error("identities_wrong", error=str(error), reason="those read last stay in force")
+        else:
+            log.error("dataset_wrong", error=str(error))
+    log.warning("datasets_kept", reason="what was in service stays until this is mended")
 
 
 def _state(server: Server) -> _State:

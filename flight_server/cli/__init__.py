@@ -31,6 +31,7 @@ _COMMANDS = {
     "tables": "tables:app",
     "materialize": "materialize:materialize",
     "results": "results:app",
+    "pins": "pins:app",
     "config": "config:app",
     "auth": "auth:app",
     "tls": "tls:app",

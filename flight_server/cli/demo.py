@@ -24,7 +24,9 @@ from flight_server.tables.catalog import open_catalog
 
 FOLDER = Path(".demo")
 _TICKET = "daily_prices?ticker=AAPL&start_date=2010-01-04&end_date=2010-01-29"
+# Enough to see what rows are like.
 _SHOWN_ROWS = 5
+# As the default of `server.port`, which the README's lines name.
 _PORT = 8815
 
 

@@ -7,6 +7,7 @@ import queue
 import resource
 import signal
 import sys
+import tempfile
 import threading
 from contextlib import ExitStack
 from types import FrameType
@@ -14,9 +15,9 @@ from typing import Annotated
 
 import typer
 
+from flight_server import __version__, preconditions, telemetry
 from flight_server import config as settings
-from flight_server import preconditions, telemetry
-from flight_server.authoring.watch import watching
+from flight_server.authoring.watch import tell_well, tell_wrong, watching
 from flight_server.cli import line
 from flight_server.cli.options import ConfigFile, Host, InsecureAllowRemote, Port, server_flags
 from flight_server.datasets import system
@@ -57,14 +58,37 @@ def serve(
             print(f"error: {line(problem)}", file=sys.stderr)
         sys.exit(1)
     raise_open_files()
+    tell_starting(found)
     with ExitStack() as stack:
         server = build(found)
         signals = Signals()
         if watch:
             stack.enter_context(watching(server))
         telemetry.log.info("serving", **server.addresses)
+        # Nothing waits for it: what else is reached over a network may take its time to fail.
+        threading.Thread(target=look_around, args=(server,), name="look-around", daemon=True).start()
         signals.wait(server)
     stop(server, found.server.grace_s)
+
+
+def tell_starting(config: settings.Config) -> None:
+    """Say what begins, before anything is waited for: a catalog that does not answer can take its time."""
+    catalog = "Glue" if config.catalog.kind == "glue" else settings.without_secrets(config.catalog.uri)
+    telemetry.log.info(
+        "starting",
+        version=__version__,
+        engines=list(config.server.engines),
+        datasets=str(config.datasets.directory),
+        # Python passes over folders that it cannot write to, TMPDIR among them, and says nothing.
+        temporary=tempfile.gettempdir(),
+        waits_for=f"the catalog, {catalog}",
+    )
+
+
+def look_around(server: Server) -> None:
+    """Log what is not well at a start, before the first probe or call meets it: `ready`, or each `not_ready`."""
+    server.flight.authentication.read_keys()
+    server.readiness.outcomes()
 
 
 def raise_open_files() -> None:
@@ -119,11 +143,10 @@ def _reload_when(wanted: threading.Event, server: Server) -> None:
         except Exception:  # noqa: BLE001 - a thread's top: the next signal may find files that can be read
             telemetry.log.exception("datasets_not_read")
             continue
-        for error in errors:
-            telemetry.log.error("dataset_wrong", error=str(error))
         if errors:
-            telemetry.log.warning("datasets_kept", reason="what was in service stays until this is mended")
+            tell_wrong(server, errors)
         else:
+            tell_well()
             telemetry.log.info("datasets_reloaded", datasets=system.files(server.pipeline.registry))
 
 

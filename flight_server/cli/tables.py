@@ -56,7 +56,7 @@ def create(
     from flight_server.tables.catalog import create_table
     from flight_server.tables.ddl import read_all
 
-    with _opened(config) as (settings, catalog):
+    with opened(config) as (settings, catalog):
         definitions = read_all(settings.datasets.directory / "tables")
         for name in names or []:
             if name not in definitions:
@@ -80,7 +80,7 @@ def load(
     Example: athena-flight tables load market_data.us_stocks_price prices-2013.csv prices-2014.parquet
     """
     failed = False
-    with _opened(config) as (_, catalog):
+    with opened(config) as (_, catalog):
         for file in files:
             try:
                 loaded = _load_with_bar(catalog, table, file, again)
@@ -105,10 +105,10 @@ def list_tables(config: ConfigFile = None) -> None:
     from flight_server.tables.catalog import find_table, table_names
     from flight_server.tables.facts import facts
 
-    with _opened(config) as (_, catalog):
+    with opened(config) as (_, catalog):
         found = [facts(find_table(catalog, name)) for name in table_names(catalog)]
     rows = [(each.name, each.rows, each.files, each.bytes, len(each.snapshots)) for each in found]
-    _print_rows(("table", "rows", "files", "bytes", "snapshots"), rows)
+    print_rows(("table", "rows", "files", "bytes", "snapshots"), rows)
 
 
 @app.command()
@@ -120,20 +120,20 @@ def show(table: TableName, config: ConfigFile = None) -> None:
     from flight_server.tables.catalog import find_table
     from flight_server.tables.facts import facts
 
-    with _opened(config) as (_, catalog):
+    with opened(config) as (_, catalog):
         found = facts(find_table(catalog, table))
-    _print_rows(("table", found.name), _summary(found))
+    print_rows(("table", found.name), _summary(found))
     columns = [(each.name, each.type, "not null" if each.not_null else "", each.doc) for each in found.columns]
-    _print_rows(("column", "type", "null", "doc"), columns, "column")
+    print_rows(("column", "type", "null", "doc"), columns, "column")
     snapshots = [
         (str(each.snapshot_id), f"{each.at:%Y-%m-%d %H:%M:%S}", each.operation, each.rows_added, each.file)
         for each in found.snapshots
     ]
-    _print_rows(("snapshot", "at (UTC)", "operation", "rows added", "file"), snapshots, "snapshot")
+    print_rows(("snapshot", "at (UTC)", "operation", "rows added", "file"), snapshots, "snapshot")
 
 
 @contextmanager
-def _opened(path: Path | None) -> Iterator[tuple[Config, Catalog]]:
+def opened(path: Path | None) -> Iterator[tuple[Config, Catalog]]:
     """The settings and the open catalog; what goes wrong inside is one line on standard error and exit code 1."""
     from flight_server.tables.catalog import open_catalog
 
@@ -186,7 +186,7 @@ def _summary(found: Facts) -> list[tuple[str, str | int]]:
     ]
 
 
-def _print_rows(header: Sequence[str], rows: Sequence[Sequence[str | int]], kind: str = "") -> None:
+def print_rows(header: Sequence[str], rows: Sequence[Sequence[str | int]], kind: str = "") -> None:
     """A box on a terminal; else one line a row, tab-separated, with `kind` in front where rows of several kinds mix."""
     if not sys.stdout.isatty():
         for row in rows:

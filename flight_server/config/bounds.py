@@ -132,3 +132,8 @@ class Budget(Section):
     file: Path | None = Field(
         None, description="SQLite file of what was spent, kept over a restart; unset = in memory."
     )
+    busy_s: float = Field(
+        5.0,
+        ge=0,
+        description="How long another process that holds the file is waited for; its writes take milliseconds.",
+    )

@@ -93,11 +93,28 @@ class Auth(Section):
     jwt_keys_ttl_s: float = Field(
         300.0, gt=0, description="How long keys are used before they are read again; a withdrawn one lives as long."
     )
+    jwt_fetch_s: float = Field(
+        5.0, gt=0, description="How long the issuer may take to send its keys; calls with a key not known yet wait."
+    )
+    jwt_refetch_s: float = Field(
+        10.0, ge=0, description="Least pause between two fetches: tokens with invented key names must not cause more."
+    )
+    jwt_stale_s: float = Field(
+        86_400.0,
+        gt=0,
+        description="How long the last keys are good while none can be fetched: an outage over night locks nobody out.",
+    )
     session_ttl_s: float = Field(
         3600.0, gt=0, description="How long the token is good that answers a password; then clients log in again."
     )
     password_checks_max: int = Field(
         2, ge=1, description="Password checks at once: each takes a core for 50 ms and 64 MiB."
+    )
+    password_queue_max: int = Field(
+        32, ge=0, description="Checks that wait for their turn, each with a thread, for nobody knows whom yet."
+    )
+    password_wait_s: float = Field(
+        5.0, ge=0, description="How long a check waits for its turn before `busy`: a hundred go before it."
     )
     password_failures_max: int = Field(
         10, ge=1, description="Wrong passwords for one user in a minute before further ones are refused unseen."
@@ -133,6 +150,22 @@ class Catalog(Section):
     kind: Literal["sql", "glue"] = Field("sql", description="SQLite catalog on this machine, or AWS Glue.")
     uri: str = Field("sqlite:///.demo/catalog.db", description="Database of a `sql` catalog.")
     warehouse: str = Field(".demo/warehouse", description="Folder or s3:// URI under which new tables are stored.")
+    answer_s: float = Field(
+        5.0, gt=0, description="How long Glue may take for one answer; it takes less than a second, and plans wait."
+    )
+    tries_max: int = Field(
+        2, ge=1, description="Tries of a call of Glue: with `answer_s`, a plan without an answer fails after 10 s."
+    )
+    metadata_s: float = Field(
+        3.0,
+        gt=0,
+        description="How long S3 may take for a piece of a table's metadata or data files; tried three times.",
+    )
+    busy_s: float = Field(
+        30.0,
+        ge=0,
+        description="How long a writer waits for SQLite's lock, held for milliseconds, or while a disk stalls.",
+    )
 
 
 class Aws(Section):
@@ -142,6 +175,11 @@ class Aws(Section):
     athena_endpoint: str | None = Field(None, description="Athena endpoint, for a local or private one.")
     glue_endpoint: str | None = Field(None, description="Glue endpoint, for a local or private one.")
     s3_endpoint: str | None = Field(None, description="S3 endpoint, for a local or private one.")
+    connect_s: float = Field(
+        5.0,
+        gt=0,
+        description="How long a connection to an address of Athena, Glue or S3 may take: usual are milliseconds.",
+    )
 
 
 class DuckDB(Section):
@@ -177,6 +215,17 @@ class Athena(Section):
     )
     queue_max: int = Field(200, ge=0, description="Queries that wait for a place; past it `busy`, as waiting is a lie.")
     attempts_max: int = Field(3, ge=1, description="Runs of one query when Athena says that it is retryable.")
+    attempts_per_day: int = Field(
+        50,
+        ge=1,
+        description="Attempts of one query in a day, of all replicas; who needs more has a query that never works.",
+    )
+    answer_s: float = Field(
+        10.0, gt=0, description="How long Athena may take for one answer; usual is a second, and the one poller waits."
+    )
+    tries_max: int = Field(
+        3, ge=1, description="Tries of a call of Athena whose connection breaks or that has no answer."
+    )
     throttle_wait_s: float = Field(
         60.0, gt=0, description="How long a throttled call is tried again before `engine-throttled`."
     )
@@ -193,8 +242,50 @@ class Results(Section):
         description="Bytes that reading holds, of all streams together; for a 1 GB task.",
     )
     parts_ahead: int = Field(4, ge=1, description="Parts of an unordered result read at once; hides the latency of S3.")
+    threads: int = Field(
+        16,
+        ge=1,
+        description="Threads that fetch, and as many that decode, for all streams; more use more of a fast network.",
+    )
+    request_s: float = Field(
+        30.0, gt=0, description="How long S3 may take for one piece of a part: some MiB, later is a broken connection."
+    )
+    tries_max: int = Field(5, ge=1, description="Tries of such a piece; a stream waits meanwhile, with signs of life.")
+    manifest_s: float = Field(
+        2.5, gt=0, description="How long S3 may take for a manifest of some kB, four times in all: plans wait for it."
+    )
     orphan_age_s: float = Field(
         86_400.0, gt=0, description="Age at which files that no result names are swept; no query runs a day."
+    )
+
+
+class Keeping(Section):
+    """What is kept in memory to answer the same question sooner; what was not used for the longest time goes first."""
+
+    bytes_max: int = Field(
+        32 << 20,
+        ge=1 << 20,
+        description="Memory of each kind: plans, trees, file lists, and statements parsed, as shapes and with values.",
+    )
+    plans_max: int = Field(2000, ge=1, description="Plans, of some kB each.")
+    trees_max: int = Field(
+        500, ge=1, description="Queries with their columns looked up, some tens of kB: one for each dataset and schema."
+    )
+    statements_max: int = Field(
+        300,
+        ge=1,
+        description="Statements as parsed, as shapes and with their values: drivers ask at least three times.",
+    )
+    tables_max: int = Field(
+        200,
+        ge=1,
+        description="Tables with their metadata, some tens of kB, more with many snapshots: each by itself unbounded.",
+    )
+    file_lists_max: int = Field(
+        1000, ge=1, description="Lists of the files that a snapshot and a filter leave; most are a few hundred paths."
+    )
+    results_max: int = Field(
+        1000, ge=1, description="Manifests of stored results, of some kB: each spares a look into S3."
     )
 
 
@@ -235,6 +326,9 @@ class Telemetry(Section):
     )
     spans_max: int = Field(
         2048, ge=1, description="Spans that wait to be sent, 2 kB each; past it they are dropped, and no call waits."
+    )
+    send_s: float = Field(
+        2.0, gt=0, description="How long one attempt to send may take in all; the end of the server waits for the last."
     )
 
 

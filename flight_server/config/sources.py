@@ -27,6 +27,7 @@ from flight_server.config.sections import (
     Catalog,
     Datasets,
     DuckDB,
+    Keeping,
     Lock,
     Log,
     Results,
@@ -57,6 +58,7 @@ class Config(BaseSettings):
     duckdb: DuckDB = DuckDB()
     athena: Athena = Athena()
     results: Results = Results()
+    kept: Keeping = Keeping()
     lock: Lock = Lock()
     limits: Limits = Limits()
     submitted: Submitted = Submitted()

@@ -27,6 +27,7 @@ _TIMESTAMP = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)(Z|[+-][0-9]{2}:[0-9]{2})?)?"
 )
 _RANGES = {"int32": 2**31, "int64": 2**63}
+# The greatest finite float of 32 bits.
 _FLOAT32_MAX = 3.4028234663852886e38
 # Enough of a value to recognise it in a message that travels as a header.
 _SHOWN_MAX = 60

@@ -64,21 +64,11 @@ class DuckDBEngine:
         self.keeps: Literal["nothing", "here", "shared"] = "nothing" if results is None else "here"
         # Not the working directory, which is DuckDB's own choice and may be read-only or a repository.
         self._spill = Scratch("spill")
-        self._connection = duckdb.connect(
-            ":memory:",
-            config={
-                "temp_directory": str(self._spill.path),
-                "threads": settings.threads,
-                "memory_limit": settings.memory,
-                "max_temp_directory_size": settings.temp_bytes_max,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            },
-        )
-        # On by itself where Python has no file to run (`python -c`), and on standard output: what takes 2 s would show.
-        self._connection.execute("SET enable_progress_bar = false")
-        for name in _EXTENSIONS:
-            load_extension(self._connection, name)
+        try:
+            self._connection = _connected(settings, self._spill.path)
+        except duckdb.Error as error:
+            self._spill.remove()
+            raise EngineFailed(f"DuckDB cannot be started with this memory and these threads: {error}") from error
         # Equal on every machine, whatever its zone; and rows come in an order only where the query has one.
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET preserve_insertion_order = false")
@@ -265,6 +255,25 @@ class _KeptExecution:
     @property
     def stats(self) -> ExecutionStats:
         return self._query.stats
+
+
+def _connected(settings: Settings, spill: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "temp_directory": str(spill),
+            "threads": settings.threads,
+            "memory_limit": settings.memory,
+            "max_temp_directory_size": settings.temp_bytes_max,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        },
+    )
+    # On by itself where Python has no file to run (`python -c`), and on standard output: what takes 2 s would show.
+    connection.execute("SET enable_progress_bar = false")
+    for name in _EXTENSIONS:
+        load_extension(connection, name)
+    return connection
 
 
 def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:

@@ -34,6 +34,7 @@ class Readiness:
         self._lock = threading.Lock()
         self._found: Mapping[str, str] = {}
         self._until = 0.0
+        self._ready = False
 
     def outcomes(self) -> dict[str, str]:
         """What each check says: `ok`, or the code of its error. Blocks for `wait_s` at most.
@@ -46,6 +47,9 @@ class Readiness:
                 for name, said in self._found.items():
                     metrics.READY.labels(name).set(said == OK)
                 self._until = time.monotonic() + self._ttl_s
+                before, self._ready = self._ready, all(said == OK for said in self._found.values())
+                if self._ready and not before:
+                    log.info("ready", checks=list(self._found))
             found = dict(self._found)
         if self._draining():
             found["draining"] = "the server is stopping"

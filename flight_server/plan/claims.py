@@ -19,6 +19,7 @@ from flight_server.plan.literals import scalar
 
 _NAME = "name"
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Between, exp.In, exp.NullSafeEQ, exp.NullSafeNEQ)
+# The greatest finite float of 32 bits, cut off: what is just above is none that a caller means.
 _FLOAT32_MAX = 3.4028234e38
 
 

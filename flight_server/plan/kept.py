@@ -8,8 +8,6 @@ from typing import Generic, TypeVar
 
 from sqlglot import exp
 
-# Of each of the things kept. A statement of 20 kB has a tree of 4 MB; usual ones have some tens of kB.
-BYTES_MAX = 32 << 20
 _Value = TypeVar("_Value")
 # A node of a tree: tracemalloc counts 460 to 690 bytes in statements of 16 to 19 kB, before and after qualifying.
 _NODE_BYTES = 700

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 
 from sqlglot import exp
 
-from flight_server.config import Cost
+from flight_server.config import Cost, Keeping
 from flight_server.errors import DatasetError, Error, InvalidRequest, ServerError
 from flight_server.model import (
     ANONYMOUS,
@@ -29,29 +29,29 @@ from flight_server.plan import allowed, bind, dialect, fitting, policies, pushdo
 from flight_server.plan.as_of import AsOf
 from flight_server.plan.barrier import Barrier
 from flight_server.plan.dialect import Schemas
-from flight_server.plan.kept import BYTES_MAX, Kept, tree_bytes
+from flight_server.plan.kept import Kept, tree_bytes
 from flight_server.plan.qualify import qualified, sql_schema
 from flight_server.plan.scan import FileSet, PinnedTable, Tables
 
 # Changes with every change of what a fingerprint means, so that no stored result of an older server is served.
 _FINGERPRINT_VERSION = 2
-# Qualified trees kept, one for each dataset and schema; a tree is some tens of kB, and all of them `kept.BYTES_MAX`.
-_TREES_MAX = 500
-# Plans kept for repeated questions; a plan is a few kB, its dataset is shared. They have that bound too.
-_PLANS_MAX = 2000
 
 
 class Planner:
     """Turns a dataset and typed values into a Plan. Remembers plans and qualified trees, both bounded."""
 
     def __init__(
-        self, tables: Tables, cost: Cost, today: Callable[[], date] = lambda: datetime.now(UTC).date()
+        self,
+        tables: Tables,
+        cost: Cost,
+        today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+        kept: Keeping = Keeping(),  # noqa: B008 - frozen
     ) -> None:
         self._tables = tables
         self._cost = cost
         self._today = today
-        self._plans: Kept[Plan] = Kept(_PLANS_MAX, BYTES_MAX)
-        self._trees: Kept[exp.Query] = Kept(_TREES_MAX, BYTES_MAX)
+        self._plans: Kept[Plan] = Kept(kept.plans_max, kept.bytes_max)
+        self._trees: Kept[exp.Query] = Kept(kept.trees_max, kept.bytes_max)
 
     def plan(
         self,

@@ -21,18 +21,15 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from sqlglot import exp
 
-from flight_server.config import Cost
+from flight_server.config import Cost, Keeping
 from flight_server.errors import InvalidRequest, NotFound, ServerError, TableError, first_line
 from flight_server.model import Estimate, TablePin
 from flight_server.plan import pushdown
 from flight_server.plan.as_of import AsOf, tags
+from flight_server.plan.kept import Kept
 
-# Tables kept; the metadata of one is some tens of kB.
-_TABLES_MAX = 200
-# File lists kept for repeated questions; one is a few hundred paths, so a thousand are a few tens of MB.
-_FILE_LISTS_MAX = 1000
-
-
+# What a path takes beside its letters: the string's own head and its place in the tuple.
+_PATH_BYTES = 57
 # A property of a table that is refilled in more than one commit: the snapshot that is read meanwhile, instead of the
 # current one (tables/materialize.py).
 PUBLISHED = "athena-flight.published-snapshot"
@@ -65,14 +62,19 @@ class Tables:
     """
 
     def __init__(
-        self, catalog: Catalog, locate: Callable[[str], str], own: Mapping[str, Schema] = MappingProxyType({})
+        self,
+        catalog: Catalog,
+        locate: Callable[[str], str],
+        own: Mapping[str, Schema] = MappingProxyType({}),
+        kept: Keeping = Keeping(),  # noqa: B008 - frozen
     ) -> None:
         self._own = own
         self._catalog = catalog
         self._locate = locate
         self._lock = threading.Lock()
         self._tables: OrderedDict[str, Table] = OrderedDict()
-        self._files: OrderedDict[tuple[str, int, str, tuple[str, ...]], FileSet] = OrderedDict()
+        self._tables_max = kept.tables_max
+        self._files: Kept[FileSet] = Kept(kept.file_lists_max, kept.bytes_max)
 
     def pin(self, name: str, as_of: AsOf | None = None, snapshot: int | None = None) -> PinnedTable:
         """The table `database.table` at its published or else current snapshot, as of something, or at a given one.
@@ -139,7 +141,7 @@ class Tables:
             raise ServerError("internal", f"the table {name} is not in the catalog") from None
         with self._lock:
             self._tables[table.metadata_location] = table
-            while len(self._tables) > _TABLES_MAX:
+            while len(self._tables) > self._tables_max:
                 self._tables.popitem(last=False)
         return table
 
@@ -170,10 +172,9 @@ class Tables:
             return FileSet((), 0)
         columns = tuple(sorted(wanted))
         key = (pinned.pin.table, pinned.pin.snapshot_id, str(row_filter), columns)
-        with self._lock:
-            if key in self._files:
-                self._files.move_to_end(key)
-                return self._files[key]
+        known = self._files.get(key)
+        if known is not None:
+            return known
         with _read(f"the manifests of {pinned.pin.table}"):
             tasks = list(pinned.table.scan(row_filter=row_filter, snapshot_id=pinned.pin.snapshot_id).plan_files())
         ids = _field_ids(pinned.schema, columns)
@@ -187,10 +188,7 @@ class Tables:
                     paths.add(delete.file_path)
                     size += delete.file_size_in_bytes
         files = FileSet(tuple(sorted(paths)), size)
-        with self._lock:
-            self._files[key] = files
-            while len(self._files) > _FILE_LISTS_MAX:
-                self._files.popitem(last=False)
+        self._files.put(key, files, len(key[2]) + sum(_PATH_BYTES + len(path) for path in files.paths))
         return files
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+# Numbers of the fields in parquet.thrift.
 _ROW_GROUPS, _COLUMNS, _META_DATA = 4, 1, 3
 _TYPE, _PATH, _UNPACKED, _PACKED, _DATA_PAGE, _DICTIONARY_PAGE, _STATISTICS = 1, 3, 6, 7, 9, 11, 12
 _MAX_VALUE, _MIN_VALUE = 5, 6

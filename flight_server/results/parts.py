@@ -90,7 +90,7 @@ class Budget:
 class PartReader:
     """Reads the parts of results from one file system, all within one budget. Threads are shared by all readers."""
 
-    def __init__(self, filesystem: pafs.FileSystem, budget: Budget, parts_ahead: int, threads: int = 16) -> None:
+    def __init__(self, filesystem: pafs.FileSystem, budget: Budget, parts_ahead: int, threads: int) -> None:
         self._fs = filesystem
         self._budget = budget
         self._parts_ahead = parts_ahead

@@ -27,11 +27,10 @@ from flight_server.results.parts import PartReader
 from flight_server.telemetry import log
 
 _MANIFEST = "result.json"
+# Changes with what a manifest means, so that one of another version is made again.
 _MANIFEST_VERSION = 1
 _RESULT = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})/result\.json")
 _ATTEMPT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}/[^/]+/")
-# Manifests kept in memory: one is a few kB, and sparing the look into S3 makes a repeated question fast.
-_REMEMBERED_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,12 @@ class Orphan:
 class Store:
     """Finds, completes, reads and removes results. `filesystem` is an fsspec one, `root` is `bucket/prefix`."""
 
-    def __init__(self, filesystem: Any, root: str, reader: PartReader) -> None:
+    def __init__(self, filesystem: Any, root: str, reader: PartReader, remembered_max: int) -> None:
         self._fs = filesystem
         self._root = root.removeprefix("s3://").rstrip("/")
         self._reader = reader
         self._lock = threading.Lock()
+        self._remembered_max = remembered_max
         self._remembered: OrderedDict[str, StoredResult] = OrderedDict()
 
     def find(self, fingerprint: str, max_age_s: float | None = None) -> StoredResult | None:
@@ -188,7 +188,7 @@ class Store:
     def _remember(self, stored: StoredResult) -> None:
         with self._lock:
             self._remembered[stored.fingerprint] = stored
-            while len(self._remembered) > _REMEMBERED_MAX:
+            while len(self._remembered) > self._remembered_max:
                 self._remembered.popitem(last=False)
 
     def _remove(self, path: str, *, recursive: bool = False) -> None:

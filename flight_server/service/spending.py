@@ -21,8 +21,6 @@ from flight_server.errors import ConfigError, Denied, Error, ServerError, Unavai
 from flight_server.model import Caller, ExecutionStats, Plan
 from flight_server.telemetry import log
 
-# How long to wait for another replica on this machine that writes to the same file: its writes take milliseconds.
-_LOCKED_S = 5.0
 # Of each caller what was charged, and the limit that held when it was charged or refused last.
 _TABLES = ("spent", "allowed")
 _MAKE = "CREATE TABLE IF NOT EXISTS {} (day TEXT, caller TEXT, usd REAL NOT NULL, PRIMARY KEY (day, caller))"
@@ -87,7 +85,7 @@ class Spending:
         self._owed: dict[tuple[str, str], tuple[float, float]] = {}
         try:
             self._sums = sqlite3.connect(
-                settings.file or ":memory:", timeout=_LOCKED_S, isolation_level=None, check_same_thread=False
+                settings.file or ":memory:", timeout=settings.busy_s, isolation_level=None, check_same_thread=False
             )
             for table in _TABLES:
                 self._sums.execute(_MAKE.format(table))

@@ -34,13 +34,8 @@ from flight_server.tables.ddl import Definition
 
 # The name under which a `sql` catalog registers its tables; part of its data, so never to be changed.
 NAME = "athena_flight"
-# Every plan asks Glue where its tables are now. It answers within a second; pyiceberg's own client tries ten times, for
-# a minute and a half, before it says that Glue is down.
-_GLUE = BotoConfig(
-    retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=5, read_timeout=10, max_pool_connections=32
-)
-# A writer holds SQLite's lock for milliseconds; this long only when a disk stalls.
-_BUSY_S = 30
+# Calls that plan at once, and probes beside them; more connections are made when needed, and thrown away after use.
+_GLUE_CONNECTIONS = 32
 
 
 def open_catalog(config: settings.Config) -> Catalog:
@@ -89,22 +84,34 @@ def _open_glue(catalog: settings.Catalog, aws: settings.Aws) -> Catalog:
         raise ConfigError("setting 'aws.region': needed for a Glue catalog; the AWS chain names none either")
     found: dict[str, str | None] = {"warehouse": catalog.warehouse}
     with translated("open the Glue catalog"):
-        client = boto3.Session(region_name=region).client("glue", endpoint_url=aws.glue_endpoint, config=_GLUE)
-        return GlueCatalog(NAME, client=client, **_present(found | _s3(aws, region)))
+        client = boto3.Session(region_name=region).client(
+            "glue", endpoint_url=aws.glue_endpoint, config=_patience(catalog, aws)
+        )
+        return GlueCatalog(NAME, client=client, **_present(found | _s3(catalog, aws, region)))
+
+
+def _patience(catalog: settings.Catalog, aws: settings.Aws) -> BotoConfig:
+    """Every plan asks Glue where its tables are; pyiceberg's own client tries ten times, for a minute and a half."""
+    return BotoConfig(
+        retries={"mode": "standard", "total_max_attempts": catalog.tries_max},
+        connect_timeout=aws.connect_s,
+        read_timeout=catalog.answer_s,
+        max_pool_connections=_GLUE_CONNECTIONS,
+    )
 
 
 def _open_sql(catalog: settings.Catalog, aws: settings.Aws) -> Catalog:
     file = database(catalog)
     shown, url = settings.without_secrets(catalog.uri), make_url(catalog.uri)
     if file is not None:
-        url = url.set(database=str(file)).update_query_dict({"timeout": str(_BUSY_S)})
+        url = url.set(database=str(file)).update_query_dict({"timeout": str(catalog.busy_s)})
         with translated(f"open the catalog {str(file)!r}"):
-            _prepare_sqlite(file)
+            _prepare_sqlite(file, catalog.busy_s)
     found: dict[str, str | None] = {
         "uri": url.render_as_string(hide_password=False),
         "warehouse": _warehouse(catalog.warehouse),
     }
-    s3: dict[str, str | None] = _s3(aws, aws.region) if catalog.warehouse.startswith("s3://") else {}
+    s3: dict[str, str | None] = _s3(catalog, aws, aws.region) if catalog.warehouse.startswith("s3://") else {}
     with translated(f"open the catalog {shown!r}"):
         return _sql_catalog(_present(found | s3))
 
@@ -119,10 +126,10 @@ def _sql_catalog(properties: dict[str, str]) -> Catalog:
         return SqlCatalog(NAME, **properties)
 
 
-def _prepare_sqlite(file: Path) -> None:
+def _prepare_sqlite(file: Path, busy_s: float) -> None:
     """Create the file in write-ahead mode, which is kept in the file: a reader never waits for a writer."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(file, timeout=_BUSY_S)) as connection:
+    with closing(sqlite3.connect(file, timeout=busy_s)) as connection:
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             connection.execute("PRAGMA journal_mode = WAL")
 
@@ -142,8 +149,13 @@ def _warehouse(warehouse: str) -> str:
     return str(folder)
 
 
-def _s3(aws: settings.Aws, region: str | None) -> dict[str, str | None]:
-    return {"s3.region": region, "s3.endpoint": aws.s3_endpoint}
+def _s3(catalog: settings.Catalog, aws: settings.Aws, region: str | None) -> dict[str, str | None]:
+    return {
+        "s3.region": region,
+        "s3.endpoint": aws.s3_endpoint,
+        "s3.connect-timeout": str(min(aws.connect_s, catalog.metadata_s)),
+        "s3.request-timeout": str(catalog.metadata_s),
+    }
 
 
 def _present(properties: dict[str, str | None]) -> dict[str, str]:

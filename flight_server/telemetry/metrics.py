@@ -43,6 +43,9 @@ DUCKDB_BYTES = Gauge("athena_flight_duckdb_bytes", "Memory that the embedded eng
 LOCAL_BYTES = Gauge("athena_flight_local_result_bytes", "Disk that kept results of the embedded engine take.")
 READY = Gauge("athena_flight_ready", "1 where a check of readiness passed when last asked, else 0.", ["check"])
 DATASETS = Gauge("athena_flight_datasets", "Datasets in service.")
+FILES_WRONG = Gauge(
+    "athena_flight_files_wrong", "1 while files of this kind are wrong and the last good ones are in force.", ["kind"]
+)
 
 
 def start_at_zero(datasets: Iterable[str]) -> None:
@@ -50,6 +53,8 @@ def start_at_zero(datasets: Iterable[str]) -> None:
 
     Of a series that appears with its first query Prometheus counts no increase: that query's dollars were in no alert.
     """
+    for kind in ("datasets", "identities", "keys"):
+        FILES_WRONG.labels(kind)
     for name in ("", *datasets):
         for metric in (ROWS, BYTES, SCANNED_BYTES, DOLLARS):
             metric.labels(name)

@@ -25,8 +25,6 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _T = TypeVar("_T")
 Attributes = Mapping[str, str | int | float | bool]
-# The whole of one attempt to send, tries again included: the end of the server waits for the last one.
-_SEND_S = 2.0
 _W3C = TraceContextTextMapPropagator()
 # Messages of exceptions quote what callers sent: spans have codes instead.
 _QUIET: dict[str, Any] = {"record_exception": False, "set_status_on_exception": False}
@@ -47,7 +45,7 @@ def check() -> None:
         ) from error
 
 
-def start(endpoint: str, service: str, sample_ratio: float, spans_max: int) -> Callable[[], None]:
+def start(endpoint: str, service: str, sample_ratio: float, spans_max: int, send_s: float) -> Callable[[], None]:
     """Send spans to the OTLP/HTTP collector at `endpoint` from now on; the answer ends it and sends what waits.
 
     Raises ConfigError where the extra `otlp` is not installed.
@@ -67,7 +65,7 @@ def start(endpoint: str, service: str, sample_ratio: float, spans_max: int) -> C
         resource=Resource.create({"service.name": service}),
         shutdown_on_exit=False,
     )
-    exporter = OTLPSpanExporter(endpoint=url, timeout=_SEND_S)
+    exporter = OTLPSpanExporter(endpoint=url, timeout=send_s)
     # 512 is the library's own batch, which may not be larger than what waits.
     batch = min(512, spans_max)
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=spans_max, max_export_batch_size=batch))

@@ -8,16 +8,12 @@ from pathlib import Path
 import pyarrow.flight as flight
 import pytest
 
-from flight_server.service.auth import jwt as ours
 from tests.fix_identity import Client, Issuer, Lake, code_of
 from tests.unit.test_jwt import jwks, served
 
 
 @pytest.mark.parametrize("source", ["file", "URL"])
-def test_new_keys_are_taken_at_once_and_withdrawn_ones_end(
-    policed: Lake, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ours, "_REFETCH_S", 0.0)
+def test_new_keys_are_taken_at_once_and_withdrawn_ones_end(policed: Lake, tmp_path: Path, source: str) -> None:
     old, new = Issuer(), Issuer()
     first, both, last = jwks(old), jwks(old, new), json.dumps({"keys": [new.jwk("rsa") | {"kid": "key1"}]}).encode()
     answers: list[bytes | int] = [first]
@@ -29,7 +25,7 @@ def test_new_keys_are_taken_at_once_and_withdrawn_ones_end(
 
     publish(first)
     with served(answers) as (url, _):
-        keys = {"jwt_keys": url if source == "URL" else str(file), "jwt_keys_ttl_s": 0.2}
+        keys = {"jwt_keys": url if source == "URL" else str(file), "jwt_keys_ttl_s": 0.2, "jwt_refetch_s": 0.0}
         with policed.serve(auth=keys) as running, flight.connect(f"grpc://localhost:{running.port}") as client:
 
             def said(issuer: Issuer, kid: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pyarrow.flight as flight
 import pytest
 
 from tests.fix_identity import Client, Lake, code_of
+from tests.hanging import hanging
 from tests.processes import Process
 from tests.waiting import until
 
@@ -285,3 +287,106 @@ def test_with_authentication_no_flag_is_needed(operator: Operator) -> None:
         with flight.connect(f"grpc://{host}:{port}") as client:
             assert code_of(Client(client).listed) == "no-credential"
             assert Client(client, token).ports() == {1, 2}
+
+
+def test_a_start_says_what_it_waits_for_before_it_listens(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "nobody")
+    with hanging() as glue:
+        # The policies of this folder are held against the tables, so that without a catalog no server starts.
+        aws = f'kind = "glue"\nanswer_s = 600\n[aws]\nregion = "us-east-1"\nglue_endpoint = "{glue.url}"\n[log]'
+        text = SETTINGS.replace('warehouse = "warehouse"', 'warehouse = "s3://lake/warehouse"').replace("[log]", aws)
+        (operator.folder / "athena-flight.toml").write_text(text)
+        process = Process(["serve"], COMMAND, operator.folder)
+        try:
+            said = json.loads(process.wait_for('"starting"'))
+            assert (said["engines"], said["datasets"], said["waits_for"]) == (["duckdb"], "sql", "the catalog, Glue")
+            until(lambda: glue.tried == 1)
+            assert process.count('"serving"') == 0
+        finally:
+            process.close()
+
+
+def files_wrong(process: Process) -> dict[str, float]:
+    with urllib.request.urlopen(f"{addresses(process)['http']}/metrics", timeout=20) as reply:
+        text = reply.read().decode()
+    found = re.findall(r'^athena_flight_files_wrong\{kind="(\w+)"\} (\S+)$', text, re.MULTILINE)
+    return {kind: float(value) for kind, value in found}
+
+
+def test_a_broken_file_of_callers_is_told_without_a_call(operator: Operator) -> None:
+    operator.settings(AUTH)
+    new_token(operator, "alice", "portfolios=[1,2]")
+    assert operator.types("auth", "password", "erin", typed="x\n").returncode == 0
+    tokens, passwords = (operator.folder / "secrets" / f"{name}.toml" for name in ("tokens", "passwords"))
+    good = tokens.read_text()
+    with operator.serving("--watch") as process:
+        assert [process.count(f'"{event}"') for event in ("starting", "identities_wrong")] == [1, 0]
+        assert files_wrong(process) == {"datasets": 0, "identities": 0, "keys": 0}
+        tokens.write_text(good.replace("sha256", "sha265"))
+        assert "did you mean 'sha256'?" in json.loads(process.wait_for("secrets/tokens.toml:"))["error"]
+        assert files_wrong(process) == {"datasets": 0, "identities": 1, "keys": 0}
+        tokens.write_text(good)
+        process.wait_for('"datasets_good_again"')
+        assert files_wrong(process) == {"datasets": 0, "identities": 0, "keys": 0}
+        # Beside a dataset that is wrong, too.
+        (operator.folder / "sql/more.sql").write_text("SELECT 1")
+        process.wait_for('"dataset_wrong"')
+        passwords.write_text("[[user]]\nnam = 1\n")
+        process.wait_for("secrets/passwords.toml:1")
+        assert files_wrong(process) == {"datasets": 1, "identities": 1, "keys": 0}
+        assert process.count('"identities_wrong"') == 2
+
+
+def test_a_broken_file_of_callers_is_told_once_for_each_sighup(operator: Operator) -> None:
+    operator.settings(AUTH)
+    token = new_token(operator, "alice", "portfolios=[1,2]")
+    (operator.folder / "secrets/passwords.toml").touch()
+    with operator.serving() as process, flight.connect(addresses(process)["address"]) as client:
+        (operator.folder / "secrets/passwords.toml").write_text("[[user]]\nnam = 1\n")
+        for times in (1, 2):
+            process.child.send_signal(signal.SIGHUP)
+            until(lambda times=times: process.count('"datasets_kept"') == times)
+            # Nor is it told again by a call.
+            assert Client(client, token).ports() == {1, 2}
+            assert process.count('"identities_wrong"') == times
+
+
+def test_what_is_not_well_at_a_start_is_told_before_anybody_asks(operator: Operator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/jwks.json"
+    jwt = f'[auth]\njwt_keys = "{nobody}"\njwt_issuer = "i"\njwt_audience = "a"\n[limits]\ndisk_free_min = {1 << 60}\n'
+    operator.settings(jwt)
+    with operator.serving() as process:
+        assert json.loads(process.wait_for('"jwt_keys_unreadable"'))["source"] == nobody
+        assert files_wrong(process)["keys"] == 1
+        said = json.loads(process.wait_for('"not_ready"'))
+        assert (said["check"], said["code"]) == ("disk", "disk-full")
+        assert process.count('"ready"') == 0
+    operator.settings()
+    with operator.serving() as process:
+        assert json.loads(process.wait_for('"ready"'))["checks"][:2] == ["files", "catalog"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        # No file may have a byte, as on a disk that is full or cannot be written.
+        ("ulimit -f 0", r"\[bad-config\] there is no place for temporary files in \['/.*\]: make room, mount one"),
+        # A container that is too small for what DuckDB loads.
+        ("ulimit -v 600000", r"\[engine-failed\] DuckDB cannot be started with this memory and these threads: "),
+    ],
+)
+def test_a_machine_that_gives_too_little_is_one_line(operator: Operator, limit: str, said: str) -> None:
+    operator.settings()
+    done = subprocess.run(
+        ["bash", "-c", f"{limit}; exec {COMMAND} serve"],
+        cwd=operator.folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.search(said, done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stderr

@@ -299,7 +299,11 @@ def test_files_that_change_again_and_again_disturb_nobody(
             process.child.send_signal(signal.SIGHUP)
         process.child.terminate()
         assert process.child.wait(30) == 0
-    said = {name for name in BROKEN if any("dataset_wrong" in line and name in line for line in process.lines)}
+    said = {
+        name
+        for name in BROKEN
+        if any(("dataset_wrong" in line or "identities_wrong" in line) and name in line for line in process.lines)
+    }
     assert said == set(BROKEN)
     assert not [line for line in process.lines if "Traceback" in line or "datasets_not_read" in line]
 

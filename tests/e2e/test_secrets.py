@@ -180,7 +180,7 @@ def test_a_server_says_no_secret(lake: Lake, tmp_path: Path, monkeypatch: pytest
         text = tokens.read_text()
         tokens.write_text(text.replace(digest(TOKEN), TOKEN))
         process.child.send_signal(signal.SIGHUP)
-        process.wait_for("dataset_wrong")
+        process.wait_for("identities_wrong")
         tokens.write_text(text)
         process.child.send_signal(signal.SIGHUP)
         process.wait_for("datasets_reloaded")

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from flight_server import server
 from flight_server.errors import EngineFailed, Error, TableError, Unavailable
 from flight_server.model import StoredResult
 from tests.fakes.aws import LocalAws
@@ -88,16 +87,15 @@ def test_a_lasting_fault_of_s3_is_an_error_with_the_query_id(lab: Lab, aws: Loca
     assert aws.athena.state()["started"] == before or fault == "cut off"
 
 
-def test_a_connection_that_stalls_is_given_up(labs: Labs, aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_S3_REQUEST_S", 1)
-    lab = labs.open({"ids": IDS})
+def test_a_connection_that_stalls_is_given_up(labs: Labs, aws: LocalAws) -> None:
+    lab = labs.open({"ids": IDS}, results={"request_s": 1})
     reading(aws, {"kind": "delay", "delay_s": 4}, parts_of())
     assert outcome(lab, "ids", 320) != "exact"
 
 
-def test_a_glue_that_is_down_is_told_after_three_attempts(lab: Lab, aws: LocalAws) -> None:
-    # Glue's calls are POSTs to the root; a client that tried a fourth time would be answered.
-    aws.s3_faults({"kind": "slow_down", "method": "POST", "count": 3})
+def test_a_glue_that_is_down_is_told_after_two_tries(lab: Lab, aws: LocalAws) -> None:
+    # Glue's calls are POSTs to the root; a client that tried a third time would be answered.
+    aws.s3_faults({"kind": "slow_down", "method": "POST", "count": 2})
     with pytest.raises(TableError, match="cannot look up table 'lake.prices'"):
         lab.plan("ids", first=340)
     assert outcome(lab, "ids", 340) == "exact"

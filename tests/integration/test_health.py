@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import grpc
 import pyarrow.flight as flight
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
+from flight_server import telemetry
 from flight_server.errors import ConfigError, EngineFailed
 from flight_server.health.listener import SERVICES, HealthListener
 from flight_server.health.readiness import Readiness
 from flight_server.server import Server
+from flight_server.tables.catalog import database
+from tests.fix_identity import Lake
 from tests.fix_server import ASKED, Serve, Write, connect, dataset
 from tests.waiting import until
 
@@ -224,3 +230,41 @@ def test_a_check_that_hangs_fails_in_time_and_is_not_begun_again() -> None:
     answers.set()
     begun[0].join(60)
     assert readiness.ready()
+
+
+def moved(path: Path) -> Path:
+    return path.rename(path.with_name(f"{path.name}.away"))
+
+
+def test_a_catalog_file_that_was_removed_or_replaced_is_seen(lake_copy: Lake) -> None:
+    # SQLite reads on in the file that it has open, and knows of no other.
+    with lake_copy.serve() as server:
+        file = database(server.config.catalog)
+        assert file is not None
+        assert readyz(server)[1]["catalog"] == "ok"
+        away = moved(file)
+        until(lambda: readyz(server)[1]["catalog"] == "bad-table")
+        shutil.copy(away, file)
+        assert readyz(server)[1]["catalog"] == "bad-table"
+        away.replace(file)
+        until(lambda: readyz(server) == (200, dict.fromkeys(server.readiness.outcomes(), "ok")))
+
+
+def test_metadata_that_cannot_be_read_is_seen(lake_copy: Lake, capfd: pytest.CaptureFixture[str]) -> None:
+    with lake_copy.serve() as server:
+        assert readyz(server)[0] == 200
+        away = moved(Path(server.config.catalog.warehouse))
+        until(lambda: readyz(server)[1]["catalog"] == "bad-table")
+        assert "cannot read the tables' metadata: " in capfd.readouterr().err
+        away.rename(server.config.catalog.warehouse)
+        until(lambda: readyz(server)[0] == 200)
+
+
+def test_ready_is_told_once_each_time_that_it_becomes_true(switch: Switch) -> None:
+    telemetry.configure("json", "info")
+    with capture_logs() as lines:
+        for well in (True, True, False, False, True):
+            switch.well = well
+            switch.readiness.outcomes()
+    telemetry.configure("console", "warning")
+    assert [line["event"] for line in lines] == ["ready", "not_ready", "not_ready", "ready"]

@@ -42,7 +42,7 @@ class Replicas:
             config_kwargs={"retries": {"total_max_attempts": 1}},
         )
         control.retries = 1
-        return Store(control, f"s3://{self.root}/", PartReader(self.files, Budget(64 << 20), 2, threads=4))
+        return Store(control, f"s3://{self.root}/", PartReader(self.files, Budget(64 << 20), 2, threads=4), 1000)
 
     def write(self, uri: str, rows: int = 3) -> str:
         pq.write_table(pa.table({"id": list(range(rows))}), uri.removeprefix("s3://"), filesystem=self.files)

@@ -121,7 +121,7 @@ def ranged(way: Any, sizes: Mapping[str, int], count: int, connections: int) -> 
 
 def merged(name: str, lab: Lab, way: Any, parts: tuple[Part, ...]) -> None:
     dataset = lab.plan("large").dataset
-    reader = PartReader(way, Budget(lab.config.results.read_bytes_max), lab.config.results.parts_ahead)
+    reader = PartReader(way, Budget(lab.config.results.read_bytes_max), lab.config.results.parts_ahead, 16)
     # Tags are compared with those of pyarrow.fs, which alone gives them here.
     plain = [Part(part.path, part.rows, part.bytes) for part in parts]
     for order in (dataset.sorted, ()):

@@ -85,7 +85,7 @@ def test_a_look_that_began_before_a_reload_does_not_undo_it(credential_files: di
     ("kind", "text", "message"),
     [
         ("tokens", TOKENS + TOKENS, "twice"),
-        ("tokens", TOKENS.replace("sha256", "sha265"), "sha256"),
+        ("tokens", TOKENS.replace("sha256", "sha265"), "did you mean 'sha256'?"),
         ("tokens", f'[[token]]\nname = "a"\nsha256 = "{TOKEN}"', "64 hex digits"),
         ("tokens", TOKENS.replace('["pm"]', '["*"]'), "'*' is none"),
         ("tokens", TOKENS.replace('"app"', '"anonymous"'), "cannot be a caller's name"),
@@ -100,7 +100,7 @@ def test_a_look_that_began_before_a_reload_does_not_undo_it(credential_files: di
         ("passwords", USERS + USERS, "twice"),
         ("passwords", USERS.replace(HASH, PASSWORD), "argon2id"),
         ("passwords", USERS.replace("argon2id", "argon2d"), "argon2id"),
-        ("passwords", USERS.replace("argon2 =", "password ="), "argon2"),
+        ("passwords", USERS.replace("argon2 =", "argon ="), "did you mean 'argon2'?"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said_without_its_secrets(

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from flight_server.config import Auth
 from flight_server.errors import ConfigError, ServerError, Unauthenticated
-from flight_server.service.auth import jwt as ours
 from flight_server.service.auth.jwt import JwtVerifier
 from tests.fix_identity import AUDIENCE, ISSUER, TOKEN_TTL_S, Issuer, unsigned
 
@@ -225,9 +224,7 @@ def jwks(*issuers: Issuer) -> bytes:
     return json.dumps({"keys": [each.jwk("rsa") | {"kid": f"key{n}"} for n, each in enumerate(issuers)]}).encode()
 
 
-def test_keys_are_asked_for_once_and_again_when_a_new_one_is_named(
-    settings: Auth, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_are_asked_for_once_and_again_when_a_new_one_is_named(settings: Auth, issuer: Issuer) -> None:
     new = Issuer()
     with served([jwks(issuer), jwks(issuer, new)]) as (url, asked):
         verifier = JwtVerifier(settings.model_copy(update={"jwt_keys": url}))
@@ -236,32 +233,32 @@ def test_keys_are_asked_for_once_and_again_when_a_new_one_is_named(
         # Invented names do not make the server ask again and again.
         assert {code(verifier, new.token(kid=f"key{n}")) for n in range(1, 9)} == {"bad-credential"}
         assert len(asked) == 1
-        monkeypatch.setattr(ours, "_REFETCH_S", 0.0)
+    with served([jwks(issuer), jwks(issuer, new)]) as (url, asked):
+        verifier = JwtVerifier(settings.model_copy(update={"jwt_keys": url, "jwt_refetch_s": 0.0}))
+        assert code(verifier, issuer.token(kid="key0")) == "ok"
         assert code(verifier, new.token(kid="key1")) == "ok"
         assert len(asked) == 2
 
 
-def test_a_withdrawn_key_ends_with_the_time_to_live(
-    settings: Auth, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ours, "_REFETCH_S", 0.0)
+def test_a_withdrawn_key_ends_with_the_time_to_live(settings: Auth, issuer: Issuer) -> None:
     with served([jwks(issuer), jwks(Issuer())]) as (url, _):
-        verifier = JwtVerifier(settings.model_copy(update={"jwt_keys": url, "jwt_keys_ttl_s": 1e-9}))
+        verifier = JwtVerifier(
+            settings.model_copy(update={"jwt_keys": url, "jwt_keys_ttl_s": 1e-9, "jwt_refetch_s": 0.0})
+        )
         assert [code(verifier, issuer.token(kid="key0")) for _ in range(2)] == ["ok", "bad-credential"]
 
 
 @pytest.mark.parametrize(
     "broken", [500, 302, b"<html>", b"[]", b'{"keys": []}', b'{"keys": 1}', b"x" * ((1 << 20) + 1)]
 )
-def test_while_the_issuer_is_out_the_last_keys_hold(
-    settings: Auth, issuer: Issuer, monkeypatch: pytest.MonkeyPatch, broken: bytes | int
-) -> None:
-    monkeypatch.setattr(ours, "_REFETCH_S", 0.0)
+def test_while_the_issuer_is_out_the_last_keys_hold(settings: Auth, issuer: Issuer, broken: bytes | int) -> None:
     with served([jwks(issuer), broken]) as (url, asked):
-        verifier = JwtVerifier(settings.model_copy(update={"jwt_keys": url, "jwt_keys_ttl_s": 1e-9}))
+        verifier = JwtVerifier(
+            settings.model_copy(update={"jwt_keys": url, "jwt_keys_ttl_s": 1e-9, "jwt_refetch_s": 0.0})
+        )
         assert [code(verifier, issuer.token(kid="key0")) for _ in range(3)] == ["ok"] * 3
         assert "/elsewhere" not in asked
-        monkeypatch.setattr(ours, "_STALE_S", 0.0)
+        verifier._keys._settings = verifier._settings.model_copy(update={"jwt_stale_s": 1e-9})
         with pytest.raises(ServerError, match="internal"):
             verifier.caller(issuer.token(kid="key0"))
 

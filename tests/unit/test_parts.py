@@ -279,7 +279,7 @@ def test_a_cancelled_read_stops(reader: PartReader, tmp_path: Path) -> None:
 
 def test_the_budget_is_free_again_after_every_kind_of_end(tmp_path: Path) -> None:
     budget = Budget(64 << 20)
-    reader = PartReader(pafs.LocalFileSystem(), budget, 2)
+    reader = PartReader(pafs.LocalFileSystem(), budget, 2, threads=16)
     parts = [write(tmp_path / f"{i}", list(range(i, 3000, 3))) for i in range(3)]
     rows(reader, parts)
     assert budget.in_use == 0
@@ -297,7 +297,7 @@ def test_the_budget_is_free_again_after_every_kind_of_end(tmp_path: Path) -> Non
 def test_several_streams_read_at_once_whatever_their_parts(tmp_path: Path) -> None:
     """One reader that its client leaves waiting must not keep the others out."""
     budget = Budget(64 << 20)
-    reader = PartReader(pafs.LocalFileSystem(), budget, 4)
+    reader = PartReader(pafs.LocalFileSystem(), budget, 4, threads=16)
     rows_each = 20_000
     parts = [write(tmp_path / f"{i}", list(range(i, 8 * rows_each, 8)), row_group_size=rows_each) for i in range(8)]
     slow = [reader.read(parts, SCHEMA, ORDER, 65_536, threading.Event()) for _ in range(3)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flight_server.config import Auth
 from flight_server.errors import Unauthenticated, Unavailable
 from flight_server.model import ANONYMOUS
 from flight_server.service.auth import identities
@@ -17,6 +18,12 @@ from flight_server.service.auth.passwords import Passwords
 from tests.fix_credentials import HASH, basic, build, code
 from tests.fix_identity import HASHER, PASSWORD
 from tests.waiting import until
+
+
+def bounds(checks_max: int, **others: float) -> Auth:
+    """Settings with a bound for checks, and none for failures that is met here; `queue_max`, `wait_s` as given."""
+    waiting = {f"password_{name}": value for name, value in others.items()}
+    return Auth(password_checks_max=checks_max, password_failures_max=1000, **waiting)  # type: ignore[arg-type]
 
 
 def test_wrong_user_and_wrong_password_are_told_apart_by_nothing(credential_files: dict[str, Path]) -> None:
@@ -31,7 +38,7 @@ def test_wrong_user_and_wrong_password_are_told_apart_by_nothing(credential_file
 
 def test_an_unknown_user_costs_a_check_too() -> None:
     found = Identities(users={"erin": identities.Holder(ANONYMOUS, HASHER.hash(PASSWORD))})
-    passwords = Passwords(1, 1000)
+    passwords = Passwords(bounds(1))
     decoy = passwords._decoy(found)
     assert decoy.rpartition("$")[0].rpartition("$")[0] == HASH.rpartition("$")[0].rpartition("$")[0]
 
@@ -62,15 +69,14 @@ def test_passwords_are_checked_no_more_than_so_many_at_once(monkeypatch: pytest.
     monkeypatch.setattr(passwords_module, "PasswordHasher", Slow)
     names = [f"erin{number}" for number in range(12)]
     found = Identities(users={name: identities.Holder(ANONYMOUS, HASH) for name in names})
-    passwords = Passwords(2, 1000)
+    passwords = Passwords(bounds(2))
     threads = [threading.Thread(target=passwords.check, args=(found, name, "x")) for name in names]
     for each in threads:
         each.start()
     for each in threads:
         each.join()
     assert most[0] == 2
-    monkeypatch.setattr(passwords_module, "_WAIT_S", 0.0)
-    taken = Passwords(1, 1000)
+    taken = Passwords(bounds(1, wait_s=0.0))
     taken._turns.take("somebody else")
     with pytest.raises(Unavailable, match="busy"):
         taken.check(found, "erin0", "x")
@@ -90,10 +96,8 @@ def test_guesses_at_once_are_no_more_than_guesses_one_after_the_other(credential
     assert sorted(said) == ["bad-credential"] * 3 + ["busy"] * 17
 
 
-def test_those_who_wait_for_a_check_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passwords_module, "_QUEUE_MAX", 2)
-    monkeypatch.setattr(passwords_module, "_WAIT_S", 20.0)
-    passwords, found = Passwords(1, 1000), Identities()
+def test_those_who_wait_for_a_check_have_a_bound() -> None:
+    passwords, found = Passwords(bounds(1, queue_max=2, wait_s=20.0)), Identities()
     done = passwords._turns.take("somebody else")
     refused: list[str] = []
 

@@ -9,8 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlglot import exp
 
+from flight_server.config import Keeping
 from flight_server.plan import allowed, pushdown
 from flight_server.plan.qualify import qualified, sql_schema
+from flight_server.plan.scan import Tables
+from flight_server.tables.locate import locator
 from tests.fix_engine import tree
 from tests.fix_two_tables import SCHEMA, STRINGS, TwoTables
 
@@ -250,3 +253,15 @@ def test_only_the_columns_in_use_are_counted(two_tables: TwoTables) -> None:
     one, two = size("SELECT t.k FROM d.t AS t"), size("SELECT t.k, t.s FROM d.t AS t WHERE t.m > 0")
     assert 0 < one < two
     assert size("SELECT t.k FROM d.t AS t WHERE t.day > DATE '2024-03-01'") < size("SELECT t.k, t.day FROM d.t AS t")
+
+
+@pytest.mark.parametrize(("bounds", "kept"), [({"file_lists_max": 2}, 2), ({"bytes_max": 50}, 0)])
+def test_lists_of_files_are_kept_within_their_bounds(two_tables: TwoTables, bounds: dict[str, int], kept: int) -> None:
+    # Past what the setting allows, so that a list of few paths meets it.
+    keeping = Keeping().model_copy(update=bounds)
+    tables = Tables(two_tables.catalog, locator(two_tables.catalog), kept=keeping)
+    for literal in range(4):
+        whole = qualified(tree(f"SELECT k FROM d.t WHERE k = {literal}"), PLAIN_SCHEMAS)
+        for _ in range(2):
+            tables.files(tables.pin("d.t"), next(iter(allowed.tables(whole))))
+    assert len(tables._files) == kept

@@ -16,7 +16,6 @@ from flight_server.config import Budget
 from flight_server.errors import ConfigError, Denied, ServerError, Unavailable
 from flight_server.model import Caller, Estimate, ExecutionStats, Plan
 from flight_server.pipeline import Pipeline
-from flight_server.service import spending as module
 from flight_server.service.spending import Spending
 from tests.fix_identity import Desk
 
@@ -149,11 +148,8 @@ def test_a_stored_result_that_had_to_be_made_again_is_charged(plan: Plan) -> Non
     found.close()
 
 
-def test_a_file_that_another_writes_to_is_busy_and_then_is_not(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_LOCKED_S", 0.05)
-    found = spending(usd_per_day=1.0, file=tmp_path / "spent.db")
+def test_a_file_that_another_writes_to_is_busy_and_then_is_not(plan: Plan, tmp_path: Path) -> None:
+    found = spending(usd_per_day=1.0, busy_s=0.05, file=tmp_path / "spent.db")
     with closing(sqlite3.connect(tmp_path / "spent.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable, match=r"\[busy\] what was spent is being written by another server"):
@@ -173,10 +169,9 @@ def test_a_file_that_another_writes_to_is_busy_and_then_is_not(
 
 
 def test_a_stored_result_that_is_made_again_while_the_file_is_busy_is_charged_later(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    plan: Plan, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "_LOCKED_S", 0.05)
-    found = spending(usd_per_day=1.0, file=tmp_path / "spent.db")
+    found = spending(usd_per_day=1.0, busy_s=0.05, file=tmp_path / "spent.db")
     with closing(sqlite3.connect(tmp_path / "spent.db", isolation_level=None)) as other:
         stored = [found.reserve(who, replace(plan, cache="hit")) for who in (ALICE, BOB)]
         other.execute("BEGIN IMMEDIATE")
@@ -203,10 +198,9 @@ def test_a_stored_result_that_is_made_again_while_the_file_is_busy_is_charged_la
 
 
 def test_what_cannot_be_written_to_the_end_is_told(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    plan: Plan, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "_LOCKED_S", 0.05)
-    found = spending(usd_per_day=1.0, file=tmp_path / "spent.db")
+    found = spending(usd_per_day=1.0, busy_s=0.05, file=tmp_path / "spent.db")
     charge = found.reserve(ALICE, replace(plan, cache="hit"))
     with closing(sqlite3.connect(tmp_path / "spent.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -22,6 +22,9 @@ from flight_server.telemetry import log, metrics, traces
 if TYPE_CHECKING:
     from mypy_boto3_athena.client import AthenaClient
 
+# A fingerprint that no result has.
+_NOBODYS = "0" * 64
+
 
 class AthenaEngine:
     """Runs plans on Athena. Equal plans at the same time are one query, stopped when the last waiter leaves."""
@@ -58,6 +61,8 @@ class AthenaEngine:
 
     def ping(self) -> None:
         self._api.ping()
+        # A result that nobody has: without its store each plan fails, whatever Athena says.
+        self._store.find(_NOBODYS)
 
     def execute(self, sql: str, started: Callable[[str], None], *, again: bool) -> ExecutionStats:
         """Run a statement that gives no rows (DELETE, INSERT, OPTIMIZE) to its end; blocks.

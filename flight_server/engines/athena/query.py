@@ -26,8 +26,6 @@ from flight_server.errors import Cancelled, EngineFailed, Error, ResultLost, Una
 from flight_server.model import Plan, StoredResult
 from flight_server.telemetry import log, traces
 
-# Attempts of a day that other runs have used up before one is given up as hopeless.
-_STALE_MAX = 50
 # Queries of this process that are known to have ended; a day has fewer than Athena's quotas allow.
 _ENDED_MAX = 100_000
 # Clocks differ: a query that ended this much before we asked is one of an earlier run.
@@ -199,7 +197,7 @@ class SharedQuery:
     def _attempts(self) -> StoredResult:
         runs = 0
         today = datetime.now(UTC).date().isoformat()
-        for number in range(_STALE_MAX):
+        for number in range(self._settings.attempts_per_day):
             attempt = f"{today}-{number}"
             asked = datetime.now(UTC)
             self.asked = True
@@ -229,7 +227,8 @@ class SharedQuery:
             if runs >= self._settings.attempts_max or not _may_run_again(status):
                 raise EngineFailed(f"Athena query {self.query_id}: {one_line(status.reason)}")
             log.warning("athena_retry", query_id=self.query_id, run=runs, reason=one_line(status.reason))
-        raise EngineFailed(f"{_STALE_MAX} attempts of this query are used up today; the last is {self.query_id}")
+        used = f"{self._settings.attempts_per_day} attempts of this query are used up today"
+        raise EngineFailed(f"{used} (athena.attempts_per_day); the last is {self.query_id}")
 
     def _may_serve(self, query_id: str, *, earlier: bool) -> bool:
         """Whether a successful query answers this question: one that had ended before may be too old for its cache."""

@@ -17,7 +17,7 @@ from flight_server.service.auth import identities
 from flight_server.service.auth.jwt import JwtVerifier
 from flight_server.service.auth.passwords import Passwords
 from flight_server.service.auth.tokens import SESSION_PREFIX, Sessions, refused, static_caller
-from flight_server.telemetry import log
+from flight_server.telemetry import log, metrics
 
 HEADER = "authorization"
 # gRPC refuses headers of more than 16 KiB in all; no credential needs half of that.
@@ -60,7 +60,7 @@ class Authentication:
         self._jwt = JwtVerifier(auth) if wants_jwt else None
         self._settings = auth
         self._sessions = Sessions(secret, auth.session_ttl_s)
-        self._passwords = Passwords(auth.password_checks_max, auth.password_failures_max)
+        self._passwords = Passwords(auth)
         self._stamps = identities.stamps(auth)
         self.identities = identities.load(auth)
         self._looking = threading.Lock()
@@ -86,6 +86,11 @@ class Authentication:
         if scheme.lower() != "bearer" or not value or not value.isascii():
             raise refused("neither Bearer nor Basic")
         return Identity(self._bearer(value), value)
+
+    def read_keys(self) -> None:
+        """Read the token issuer's keys before the first call that needs them; where that fails the log says why."""
+        if self._jwt is not None:
+            self._jwt.read_keys()
 
     def certificate(self, name: str) -> Caller:
         """The caller with a client certificate of this name, which TLS has verified; roles are the file's, if any."""
@@ -123,7 +128,12 @@ class Authentication:
         """
         with self._looking:
             began, stamps = time.monotonic(), identities.stamps(self._settings)
-            found = identities.load(self._settings)
+            try:
+                found = identities.load(self._settings)
+            except DatasetError:
+                # Told by who asked for the reload, and not once more by the next call.
+                self._stamps = stamps
+                raise
 
             def take() -> None:
                 self.identities, self._stamps, self._looked_at = found, stamps, began
@@ -156,8 +166,10 @@ class Authentication:
             if stamps != self._stamps:
                 self._stamps = stamps
                 self.identities = identities.load(self._settings)
+                metrics.FILES_WRONG.labels("identities").set(0)
                 log.info("identities_reloaded", callers=len(self.identities.names))
         except DatasetError as error:
+            metrics.FILES_WRONG.labels("identities").set(1)
             log.error("identities_wrong", error=str(error), reason="those read last stay in force")
         finally:
             # Only now: until the files have been read nobody goes on without waiting.

@@ -123,26 +123,26 @@ def _entries(path: Path | None, kind: str) -> list[Section]:
 
 def _token(entry: Section) -> Holder:
     caller = _caller(entry)
-    digest = entry.raw("sha256")
+    digest, expires = entry.raw("sha256"), entry.raw("expires")
+    # First: a name that is written wrongly is the reason why another one is missing.
+    entry.done()
     if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise entry.error("sha256", "'sha256' must be the 64 hex digits that `athena-flight auth token` writes")
-    expires = entry.raw("expires")
     if expires is not None and not isinstance(expires, date):
         raise entry.error("expires", "'expires' must be a date or a date with a time")
-    entry.done()
     return Holder(caller, digest, _moment(expires))
 
 
 def _user(entry: Section) -> Holder:
     caller = _caller(entry)
     text = entry.raw("argon2")
+    entry.done()
     try:
         good = isinstance(text, str) and extract_parameters(text).type is Type.ID
     except InvalidHashError:
         good = False
     if not good:
         raise entry.error("argon2", "'argon2' must be the argon2id hash that `athena-flight auth password` writes")
-    entry.done()
     return Holder(caller, str(text))
 
 

@@ -23,16 +23,12 @@ from flight_server.errors import ConfigError, ServerError
 from flight_server.model import ANONYMOUS, Caller
 from flight_server.service.auth.identities import claims_of
 from flight_server.service.auth.tokens import expired, refused
-from flight_server.telemetry import log
+from flight_server.telemetry import log, metrics
 
 _KEY_TYPES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
-# A key set has some kB.
+# A key set has some kB; an issuer that sends more is none.
 _JWKS_BYTES_MAX = 1 << 20
-_FETCH_S = 5.0
-# Tokens with invented key names make the server ask its issuer no more often than this.
-_REFETCH_S = 10.0
-# An outage of the issuer over night locks nobody out, and a withdrawn key is good for no longer than this.
-_STALE_S = 86_400.0
+# Where nobody on the way can put other keys into an answer over http.
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -43,7 +39,11 @@ class JwtVerifier:
         if not (settings.jwt_keys and settings.jwt_issuer and settings.jwt_audience):
             raise ConfigError("settings 'auth.jwt_keys', 'auth.jwt_issuer' and 'auth.jwt_audience' go together")
         self._settings = settings
-        self._keys = Keys(settings.jwt_keys, settings.jwt_keys_ttl_s)
+        self._keys = Keys(settings.jwt_keys, settings)
+
+    def read_keys(self) -> None:
+        """Read the keys now. Where that fails it is logged, and the next call tries again."""
+        self._keys.refresh(wait=False)
 
     def caller(self, token: str) -> Caller:
         """The caller of a token.
@@ -78,9 +78,9 @@ class JwtVerifier:
 class Keys:
     """The public keys of an issuer, by name. `source` is a file or an https:// URL."""
 
-    def __init__(self, source: str, ttl_s: float) -> None:
+    def __init__(self, source: str, settings: Auth) -> None:
         self._source = source
-        self._ttl_s = ttl_s
+        self._settings = settings
         self._lock = threading.Lock()
         self._keys: list[jwt.PyJWK] = []
         self._read_at = float("-inf")
@@ -93,14 +93,15 @@ class Keys:
         Raises ServerError while no keys can be read.
         """
         age = time.monotonic() - self._read_at
-        if age > self._ttl_s:
+        stale_s = self._settings.jwt_stale_s
+        if age > self._settings.jwt_keys_ttl_s:
             # Whoever comes while keys are being read again goes on with the old ones, when there are any.
-            self._refresh(wait=age > _STALE_S)
-        if time.monotonic() - self._read_at > _STALE_S:
+            self.refresh(wait=age > stale_s)
+        if time.monotonic() - self._read_at > stale_s:
             raise ServerError("internal", "the keys of the token issuer cannot be read; the server's log says why")
         found = self._match(name, algorithm)
         if found is None:
-            self._refresh(wait=True)
+            self.refresh(wait=True)
             found = self._match(name, algorithm)
         return found
 
@@ -110,16 +111,19 @@ class Keys:
         fitting = [key for key in named if _fits(key, algorithm)]
         return fitting[0] if len(fitting) == 1 and name != "" else None
 
-    def _refresh(self, *, wait: bool) -> None:
+    def refresh(self, *, wait: bool) -> None:
+        """Read the keys again, unless that was tried a moment ago; without `wait` also unless somebody is at it."""
         if not self._lock.acquire(blocking=wait):
             return
         try:
-            if time.monotonic() - self._tried_at < _REFETCH_S:
+            if time.monotonic() - self._tried_at < self._settings.jwt_refetch_s:
                 return
             self._tried_at = time.monotonic()
-            self._keys = _parse(_read(self._source))
+            self._keys = _parse(_read(self._source, self._settings.jwt_fetch_s))
             self._read_at = time.monotonic()
+            metrics.FILES_WRONG.labels("keys").set(0)
         except (OSError, ValueError, PyJWTError) as error:
+            metrics.FILES_WRONG.labels("keys").set(1)
             log.error(
                 "jwt_keys_unreadable", source=without_secrets(self._source), error=f"{type(error).__name__}: {error}"
             )
@@ -142,11 +146,11 @@ def _check_source(source: str) -> None:
         raise ConfigError("setting 'auth.jwt_keys': keys over http could be anybody's; use https://")
 
 
-def _read(source: str) -> bytes:
+def _read(source: str, fetch_s: float) -> bytes:
     if urlsplit(source).scheme not in ("http", "https"):
         return Path(source).read_bytes()
     # Redirects are not followed: they could lead away from https.
-    with urllib.request.build_opener(_NoRedirects).open(source, timeout=_FETCH_S) as answer:
+    with urllib.request.build_opener(_NoRedirects).open(source, timeout=fetch_s) as answer:
         found: bytes = answer.read(_JWKS_BYTES_MAX + 1)
     if len(found) > _JWKS_BYTES_MAX:
         raise ValueError("the key set is too long")

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import Argon2Error, InvalidHashError
 
+from flight_server.config import Auth
 from flight_server.errors import Unavailable
 from flight_server.service.admission import Places
 from flight_server.service.auth.identities import Holder, Identities
@@ -16,24 +17,28 @@ from flight_server.service.auth.tokens import refused
 
 # Nobody's password is longer, and hashing text takes time by its length.
 _PASSWORD_MAX = 1024
+# The minute of `auth.password_failures_max`.
 _WINDOW_S = 60.0
 # Names whose failures are remembered; a name takes some hundred bytes, and whoever tries more names tries each rarely.
 _NAMES_MAX = 10_000
-# How long a check waits for its turn before `busy`, and how many wait: each holds a thread, for nobody knows whom.
-_WAIT_S = 5.0
-_QUEUE_MAX = 32
 
 
 class Passwords:
-    """Checks passwords: at most `checks_max` at once, at most `failures_max` wrong ones for a name in a minute.
+    """Checks passwords within the bounds of the settings, for one server.
 
     Names take turns, and one name is checked once at a time: many guesses at once would all be made before the first
     of them has failed.
     """
 
-    def __init__(self, checks_max: int, failures_max: int) -> None:
-        self._turns = Places("password checks", checks_max, 1, _QUEUE_MAX, _WAIT_S)
-        self._failures_max = failures_max
+    def __init__(self, settings: Auth) -> None:
+        self._turns = Places(
+            "password checks",
+            settings.password_checks_max,
+            1,
+            settings.password_queue_max,
+            settings.password_wait_s,
+        )
+        self._failures_max = settings.password_failures_max
         self._lock = threading.Lock()
         self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._decoys: dict[str, str] = {}
