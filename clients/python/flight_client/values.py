@@ -31,7 +31,7 @@ def to_json(value: object, kind: str, name: str) -> object:
     if isinstance(value, dt.date):
         return value.isoformat()
     if isinstance(value, Decimal):
-        return str(value)
+        return _number(value, kind)
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidRequest("bad-parameter", f"{name}: {value!r} is no value to ask for")
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -68,6 +68,11 @@ def _moment(value: dt.datetime, kind: str) -> str:
     if kind == "date" and value.time() == dt.time() and value.tzinfo is None:
         return value.date().isoformat()
     return value.isoformat()
+
+
+def _number(value: Decimal, kind: str) -> object:
+    """Text, as decimals go, and a number where a float is wanted."""
+    return float(value) if kind.startswith("float") else str(value)
 
 
 def _key(value: object) -> str:
