@@ -13,8 +13,10 @@ from flight_client import settings
 from flight_client._transport import Transport
 from flight_client.contract import Contract, contract_of, did_you_mean
 from flight_client.dataset import Dataset
-from flight_client.errors import FlightDataError, NotFound
+from flight_client.errors import FlightDataError, InvalidRequest, NotFound
+from flight_client.query import Query, Request
 from flight_client.submission import Submission
+from flight_client.values import ANY, to_json
 
 # Contracts asked for at once when all are shown: enough to hide a slow line, too few to matter to a server.
 _DESCRIBED_AT_ONCE = 8
@@ -79,6 +81,21 @@ class Connection:
             known = f"There are {', '.join(self._titles)}" if self._titles else "There are none for this caller"
             raise NotFound("unknown-dataset", f"there is no dataset {name!r}{hint} {known}")
         return Dataset(self._transport, lambda fresh: self._contract(name, version, fresh), name, self._progress)
+
+    def sql(self, statement: str, params: Iterable[object] = ()) -> Query:
+        """SQL of one's own as a question: a SELECT over datasets, `FROM daily_prices(ticker => ?, start_date => ?)`.
+
+        `params` are the values of the `?`, in their order. Nothing is checked before the answer is asked for; a
+        statement that is not run is InvalidRequest (sql-refused) then.
+        """
+        if not isinstance(statement, str):
+            raise InvalidRequest("bad-request", f"SQL is text, not a {type(statement).__name__}")
+        if isinstance(params, str | bytes | Mapping) or not isinstance(params, Iterable):
+            raise InvalidRequest(
+                "bad-parameter", 'params is a list of the values of the ?, in their order: db.sql("… ? … ?", [a, b])'
+            )
+        values = {str(number): to_json(value, ANY, f"parameter {number} (?)") for number, value in enumerate(params, 1)}
+        return Query(self._transport, Request(values, sql=statement), self._progress)
 
     def submission(self, query_id: str) -> Submission:
         """A query that was submitted before, here or by another process of the same caller."""
