@@ -99,6 +99,26 @@ class AccessTest {
   }
 
   @Test
+  void aServerThatStartedAnewIsLoggedInToAgain() throws Exception {
+    try (Forwarder between = Forwarder.to(Servers.said("auth"), Servers.said("anew"));
+        FlightDataClient client =
+            FlightDataClient.builder(between.url()).login(Servers.said("user"), Servers.said("password")).connect()) {
+      assertEquals(Set.of(2), ports(client));
+      between.cut();
+      Servers.until(
+          () -> {
+            try {
+              return ports(client).equals(Set.of(2));
+            } catch (Unavailable error) {
+              // A call just as its connection ended.
+              return false;
+            }
+          });
+      assertEquals(2, between.connections());
+    }
+  }
+
+  @Test
   void aWrongPasswordIsToldAtOnceAndNotRepeated() {
     ClientBuilder wrong = FlightDataClient.builder(Servers.said("auth")).login(Servers.said("user"), "a-secret-word");
     Unauthenticated error = assertThrows(Unauthenticated.class, wrong::connect);
