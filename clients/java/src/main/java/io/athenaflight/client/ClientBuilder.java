@@ -68,13 +68,16 @@ public final class ClientBuilder {
     return this;
   }
 
-  /** The authorities to trust instead of Java's own: a PEM file. */
+  /** The authorities to trust instead of Java's own: a PEM file, looked at for each new connection. */
   public ClientBuilder tlsRoots(Path pem) {
     roots = pem;
     return this;
   }
 
-  /** A client certificate: PEM files, the key in PKCS #8. They are read by {@link #connect} and not again. */
+  /**
+   * A client certificate: PEM files, the key in PKCS #8. They are looked at for each new connection, so that one that is
+   * replaced in time needs nothing else; connections that are there go on with theirs.
+   */
   public ClientBuilder clientCertificate(Path certificatePem, Path keyPem) {
     certificate = certificatePem;
     key = keyPem;
@@ -134,7 +137,7 @@ public final class ClientBuilder {
         parent == null ? new RootAllocator() : parent.newChildAllocator("athena-flight", 0, Long.MAX_VALUE);
     Transport transport = null;
     try {
-      transport = transport(allocator, Channels.to(url, tls ? new Channels.Tls(roots, certificate, key) : null));
+      transport = transport(allocator, Channels.to(url, tls ? new Certificates.Tls(roots, certificate, key) : null));
       return new FlightDataClient(transport, allocator);
     } finally {
       if (transport == null) {
