@@ -80,12 +80,14 @@ class Answer:
     def df(self, **options: Any) -> pd.DataFrame:
         """The whole answer as a pandas DataFrame; `options` are those of `pyarrow.Table.to_pandas`. Needs pandas.
 
-        Dates become datetime64. Whole numbers with nulls become floats, as pandas has it;
-        `types_mapper=pandas.ArrowDtype` keeps every type exactly.
+        Dates become datetime64. Whole numbers with nulls become pandas' Int64 and its like: as floats, which pyarrow
+        makes of them, large ones would be others. `types_mapper=pandas.ArrowDtype` keeps every type exactly.
         """
         with _needed("pandas"):
-            import pandas  # noqa: F401 - before anything is asked; Arrow imports it too
-        return self.arrow().to_pandas(**{"date_as_object": False, **options})
+            import pandas
+        table = self.arrow()
+        whole = {} if "types_mapper" in options else _whole_numbers(table, pandas)
+        return table.to_pandas(**{"date_as_object": False, **options}).assign(**whole)
 
     def duck(self, sql: str, **tables: Any) -> pa.Table:
         """Run DuckDB SQL here over the answer, called `this`, and give its result. Needs duckdb.
@@ -116,6 +118,17 @@ class Answer:
 
     def _told(self, receipt: str | None) -> None:
         self._receipt = receipt
+
+
+def _whole_numbers(table: pa.Table, pandas: Any) -> dict[str, Any]:
+    """The columns of integers that have nulls, by name, as pandas keeps them exactly."""
+    kinds = {pa.int8(): "Int8", pa.int16(): "Int16", pa.int32(): "Int32", pa.int64(): "Int64"}
+    dtypes = {kind: getattr(pandas, f"{name}Dtype")() for kind, name in kinds.items()}
+    return {
+        field.name: column.to_pandas(types_mapper=dtypes.get)
+        for field, column in zip(table.schema, table.columns, strict=True)
+        if field.type in dtypes and column.null_count
+    }
 
 
 @contextmanager
