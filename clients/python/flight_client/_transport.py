@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import pyarrow.flight as flight
 import pyarrow.ipc as ipc
 
+from flight_client import _process
 from flight_client._credential import Credential, Headers
 from flight_client.errors import (
     RETRIED,
@@ -45,6 +46,7 @@ class Transport:
 
     def __init__(self, settings: Settings) -> None:
         _check_address(settings.url)
+        _process.connects()
         self.url = settings.url
         self._settings = settings
         self._watch = _Watch()
@@ -90,6 +92,7 @@ class Transport:
 
     def _mended(self, call: Callable[[flight.FlightCallOptions], _R], timeout_s: float | None) -> _R:
         """`call` with its errors translated, and once more with a new session where the old one has ended."""
+        _process.check()
         used = self._credential.headers
         try:
             return call(_options(used, timeout_s))
