@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from flight_client.errors import InvalidRequest
+
 Headers = list[tuple[bytes, bytes]]
 # A session that ran out, and one that the server no longer takes: it was started anew with another secret.
 _ENDED = ("expired-credential", "bad-credential")
@@ -16,7 +18,7 @@ class Credential:
     def __init__(self, token: str | None, log_in: Callable[[], Headers] | None) -> None:
         self._log_in = log_in
         self._renewing = threading.Lock()
-        self.headers: Headers = [] if token is None else [(b"authorization", b"Bearer " + token.encode())]
+        self.headers: Headers = [] if token is None else [(b"authorization", b"Bearer " + _checked(token))]
         if log_in is not None:
             self.headers = log_in()
 
@@ -32,3 +34,13 @@ class Credential:
             if self.headers is used:
                 self.headers = self._log_in()
         return True
+
+
+def _checked(token: str) -> bytes:
+    # Files of tokens end with a line end, which no header may hold.
+    token = token.strip()
+    if not token:
+        raise InvalidRequest("bad-request", "the token is empty; leave it out to send none")
+    if not (token.isascii() and token.isprintable()):
+        raise InvalidRequest("bad-request", "the token has signs that no header can hold; it is not a whole token")
+    return token.encode()

@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 import pyarrow.flight as flight
 import pyarrow.ipc as ipc
@@ -32,6 +33,7 @@ from flight_client.settings import Settings
 _R = TypeVar("_R")
 # What pyarrow's client can connect to.
 _SCHEMES = ("grpc", "grpc+tcp", "grpc+tls", "grpc+unix")
+_ADDRESS = "write the address as grpc://localhost:8815"
 # First pause, longest pause, and the time after which a busy server is reported: a person waits that long, not longer.
 RETRY_FIRST_S, RETRY_MAX_S, RETRY_TOTAL_S = 0.2, 5.0, 30.0
 # Everything but a stream answers within milliseconds; a server that says nothing for so long never will.
@@ -61,6 +63,12 @@ class Transport:
 
     def close(self) -> None:
         self._client.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a connection and its queries cannot be copied or pickled; connect(…) where they are needed, "
+            "or pass the rows on, q.arrow()"
+        )
 
     def list_flights(self) -> list[flight.FlightInfo]:
         return self._call(lambda options: list(self._client.list_flights(b"", options)))
@@ -216,7 +224,18 @@ def _pem(file: Any) -> bytes | None:
 def _check_address(url: str) -> None:
     scheme, mark, host = url.partition("://")
     if not mark or not host or scheme not in _SCHEMES:
-        raise InvalidRequest("bad-request", f"{url!r} is no address; write the address as grpc://localhost:8815")
+        raise InvalidRequest("bad-request", f"{url!r} is no address; {_ADDRESS}")
+    if scheme == "grpc+unix":
+        return
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidRequest("bad-request", f"{url!r} is no address: {error}; {_ADDRESS}") from None
+    if port is None:
+        raise InvalidRequest("bad-request", f"{url!r} names no port; {_ADDRESS}")
+    if parts.path not in ("", "/") or parts.query:
+        raise InvalidRequest("bad-request", f"{url!r} says more than an address; {_ADDRESS}")
 
 
 class _Watch(flight.ClientMiddlewareFactory):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+_ROWS = "its rows come by arrow(), pl(), df(), reader(), duck(…) and to_parquet(…), as in q.df().head()"
+
 
 class Answer:
     """Something that can be read as rows, any number of times. Every reading asks the server anew."""
@@ -61,10 +63,14 @@ class Answer:
 
         def __getattr__(self, name: str) -> object:
             """Only asked for what is not there."""
-            raise AttributeError(
-                f"a {type(self).__name__.lower()} has no {name!r}: its rows come by arrow(), pl(), df(), "
-                "reader(), duck(…) and to_parquet(…), as in q.df().head()"
-            )
+            raise AttributeError(f"a {type(self).__name__.lower()} has no {name!r}: {_ROWS}")
+
+        def __getitem__(self, key: object) -> object:
+            raise TypeError(f"a {type(self).__name__.lower()} is no table yet: {_ROWS}")
+
+        def __array__(self, *_: object, **__: object) -> object:
+            """Without it numpy and pandas make an array of one object, or a frame of record batches."""
+            raise TypeError(f"a {type(self).__name__.lower()} is no array: {_ROWS}")
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return _fetch.batches(self._transport, self._info(), ended=self._told)

@@ -21,6 +21,9 @@ from flight_client.values import ANY, to_json
 # Contracts asked for at once when all are shown: enough to hide a slow line, too few to matter to a server.
 _DESCRIBED_AT_ONCE = 8
 
+# What other libraries call it.
+_SQL = frozenset({"execute", "query", "read_sql", "read_database", "select", "sql_query", "cursor"})
+
 
 def connect(
     url: str | None = None,
@@ -139,7 +142,7 @@ class Connection:
         try:
             return self.dataset(name)
         except NotFound as error:
-            raise UnknownDataset(error.message) from None
+            raise UnknownDataset(error.code, error.message) from None
 
     def __getattr__(self, name: str) -> Dataset:
         # Tools look for many names that nobody wrote; none of them is worth a question to the server.
@@ -148,7 +151,8 @@ class Connection:
         try:
             return self.dataset(name)
         except FlightDataError as error:
-            raise AttributeError(str(error), name=name, obj=self) from None
+            asked = "; SQL is asked by db.sql(…)" if name in _SQL else ""
+            raise AttributeError(f"{error}{asked}", name=name, obj=self) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.datasets())
@@ -206,6 +210,3 @@ class Connection:
 
 class UnknownDataset(NotFound, KeyError):
     """`db["name"]` for a name that is not there: a KeyError too, as Python's mappings have it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("unknown-dataset", message)

@@ -56,12 +56,14 @@ class Query(Answer):
         options = "".join(f" {name}={body[name]!r}" for name in ("version", "as_of", "engine") if name in body)
         return f"<{self._request}{options}>"
 
-    def as_of(self, moment: str | dt.datetime) -> Query:
-        """The same question to the tables as they were: a pin's name, a receipt or a time with its zone."""
-        if isinstance(moment, dt.datetime):
-            if moment.tzinfo is None:
-                raise ValueError(f"{moment} has no time zone; write datetime(…, tzinfo=timezone.utc)")
+    def as_of(self, moment: str | dt.date) -> Query:
+        """The same question to the tables as they were: a pin's name, a receipt, a time with its zone, a day (UTC)."""
+        if isinstance(moment, dt.datetime) and moment.tzinfo is None:
+            raise ValueError(f"{moment} has no time zone; write datetime(…, tzinfo=timezone.utc)")
+        if isinstance(moment, dt.date):
             moment = moment.isoformat()
+        if not isinstance(moment, str):
+            raise ValueError(f"as_of takes a pin's name, a receipt or a datetime, and no {type(moment).__name__}")
         return self._with(replace(self._request, as_of=moment))
 
     def engine(self, name: str) -> Query:
