@@ -105,6 +105,7 @@ def test_junit_tests_pass(
             {
                 "url": url,
                 "http": f"grpc://localhost:{client_server.http.port}",
+                "health": f"grpc://localhost:{client_server.health.port}",
                 "scripted": scripted.url,
                 "killed": server_process.url,
                 "killed.pid": server_process.process.pid,

@@ -39,7 +39,9 @@ public final class ClientBuilder {
   ClientBuilder(String url) {
     this.url = URI.create(url);
     boolean known = "grpc".equals(this.url.getScheme()) || "grpc+tls".equals(this.url.getScheme());
-    if (!known || this.url.getHost() == null || this.url.getPort() < 0) {
+    // A path would choose nothing.
+    boolean more = this.url.getRawPath() != null && !this.url.getRawPath().matches("/?");
+    if (!known || more || this.url.getHost() == null || this.url.getPort() < 0) {
       throw new IllegalArgumentException(url + " is no address of a server; " + FORMS);
     }
   }

@@ -155,6 +155,22 @@ class AccessTest {
   }
 
   @Test
+  void theHealthPortIsTold() {
+    try (FlightDataClient health = FlightDataClient.connect(Servers.said("health"))) {
+      assertEquals(
+          "Method not found!; this is not the port of Flight, 8815 unless set otherwise",
+          assertThrows(FlightDataException.Unsupported.class, health::datasets).said());
+    }
+  }
+
+  @Test
+  void anAddressEndsWithThePort() {
+    String said = assertThrows(IllegalArgumentException.class, () -> FlightDataClient.connect("grpc://x:1/prices")).getMessage();
+    assertEquals("grpc://x:1/prices is no address of a server; write grpc://host:port, or grpc+tls://host:port", said);
+    FlightDataClient.connect("grpc://x:1/").close();
+  }
+
+  @Test
   void aClientCertificateIsTheIdentity() {
     Path ca = Path.of(Servers.said("ca"));
     try (FlightDataClient client =
