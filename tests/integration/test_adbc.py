@@ -10,6 +10,7 @@ from typing import Any
 
 import adbc_driver_manager
 import duckdb
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -168,6 +169,34 @@ def test_values_that_do_not_fit_are_refused(
     assert len(sql_server.engine.started) == before
 
 
+@pytest.mark.parametrize(
+    ("sql", "value", "same"),
+    [
+        ("SELECT count(*) AS n FROM daily_prices('AAPL', ?)", dt.datetime(2013, 2, 26), dt.date(2013, 2, 26)),
+        ("SELECT count(*) AS n FROM daily_prices('AAPL', ?)", pd.Timestamp("2013-02-26"), dt.date(2013, 2, 26)),
+        ("SELECT count(*) AS n FROM daily_prices('AAPL', DATE '2010-01-04') WHERE close > ?", Decimal("701.5"), 701.5),
+        ("SELECT ticker FROM reference.tb_meta WHERE meta_id = ?", 4.0, 4),
+        ("SELECT count(*) AS n FROM returns(?, DATE '2013-02-26')", [1.0, 4.0], [1, 4]),
+    ],
+)
+def test_a_value_that_comes_as_another_type_is_the_same(cursor: Any, sql: str, value: object, same: object) -> None:
+    found = select(cursor, sql, [value])
+    assert found.num_rows == 1
+    assert found == select(cursor, sql, [same])
+
+
+@pytest.mark.parametrize(
+    ("sql", "value", "said"),
+    [
+        ("SELECT count(*) FROM daily_prices('AAPL', ?)", dt.datetime(2013, 2, 26, 9, 30), "is not a date; write it as"),
+        ("SELECT count(*) FROM daily_prices('AAPL', ?)", dt.datetime(2013, 2, 26, tzinfo=dt.UTC), "is not a date"),
+        ("SELECT ticker FROM reference.tb_meta WHERE meta_id = ?", 4.5, "is not a whole number"),
+    ],
+)
+def test_a_value_that_is_another_one_is_refused(cursor: Any, sql: str, value: object, said: str) -> None:
+    assert said in refused(cursor, sql, [value])
+
+
 def test_only_one_row_of_parameters_is_taken(cursor: Any) -> None:
     rows = pa.record_batch([pa.array([1, 2])], names=["1"])
     assert "2 rows of parameters are bound; one is taken" in refused(cursor, "SELECT CAST(? AS INTEGER)", rows)
@@ -293,8 +322,6 @@ def test_a_server_that_is_not_there_says_so(adbc_connect: Connect) -> None:
 
 
 def test_pandas_reads_sql(adbc_connection: Any) -> None:
-    import pandas as pd
-
     frame = pd.read_sql(f"SELECT trade_date, close FROM {AAPL}", adbc_connection)
     assert list(frame.columns) == ["trade_date", "close"]
     assert frame["close"].iloc[0] == pytest.approx(214.01, abs=1e-4)
