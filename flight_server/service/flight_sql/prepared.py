@@ -94,8 +94,8 @@ def _value(number: int, wanted: ParamType, column: pa.ChunkedArray) -> object:
 def _fitted(wanted: ParamType, found: Any) -> Any:
     """A value of Python as the parameter's type has it, where a driver sends the same value as another type.
 
-    A pandas Timestamp or JDBC's setTimestamp is a midnight where a day is meant, a decimal a float, a float that came
-    from a column with nulls a whole number.
+    A pandas Timestamp is a midnight where a day is meant, a decimal a float, and a float that came from a column with
+    nulls a whole number.
     """
     if isinstance(found, list) and wanted.item is not None:
         return [
