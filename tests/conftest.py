@@ -1,5 +1,6 @@
 """Fixtures live in fix_<subject>.py, one subject each, and are found by their names."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ settings.load_profile("tests")
 
 # Tests read standard output; the log has its place on standard error, and only what is wrong is worth it there.
 telemetry.configure("console", "warning")
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """`serve`, where a test runs it in this process, configures the log for all tests after it."""
+    yield
+    telemetry.configure("console", "warning")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

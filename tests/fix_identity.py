@@ -34,6 +34,8 @@ from flight_server.tables.catalog import create_table, find_table, open_catalog
 from flight_server.tables.ddl import parse
 
 ISSUER, AUDIENCE = "https://issuer.example", "athena-flight"
+# Some are made for all tests of a run, which takes as long as the machine lets it.
+TOKEN_TTL_S = 6 * 3600
 # Cheap on purpose: what is tested is not argon2.
 HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "correct horse battery staple"
@@ -117,7 +119,14 @@ class Issuer:
     def claims(self, **changes: Any) -> dict[str, Any]:
         """Good claims; a change to None leaves one out."""
         now = int(dt.datetime.now(dt.UTC).timestamp())
-        found = {"iss": ISSUER, "aud": AUDIENCE, "sub": "jane", "exp": now + 600, "roles": ["pm"], "portfolios": [4]}
+        found = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": "jane",
+            "exp": now + TOKEN_TTL_S,
+            "roles": ["pm"],
+            "portfolios": [4],
+        }
         return {key: value for key, value in (found | changes).items() if value is not None}
 
     def token(self, key: str = "rsa", algorithm: str = "RS256", kid: str | None = "", **changes: Any) -> str:

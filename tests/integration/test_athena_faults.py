@@ -108,9 +108,9 @@ def test_tables_whose_metadata_s3_does_not_give_out_are_named(lab: Lab, aws: Loc
     with pytest.raises(
         TableError, match="cannot read the (manifests|metadata) of lake.prices: .*AWS Error ACCESS_DENIED"
     ):
-        lab.plan("ids", first=350)
+        lab.plan("ids", first=355)
     aws.s3_faults()
-    assert outcome(lab, "ids", 350) == "exact"
+    assert outcome(lab, "ids", 355) == "exact"
 
 
 @pytest.mark.parametrize("fault", ["reset", "expired"])

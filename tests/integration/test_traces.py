@@ -240,7 +240,7 @@ def on_athena(labs: Labs, aws_environment: LocalAws, collector: Collector) -> It
 
 def test_athena_and_s3_stand_in_the_trace(on_athena: Server, collector: Collector) -> None:
     first = ask(on_athena, b"ids?first=1", headers())
-    spans = collector.of(TRACE, 8)
+    spans = collector.of(TRACE, 11)
     until(lambda: on_athena.flight.calls.count == 0)
     found = tree(spans)["DoGet"]
     assert found["plan"] == {"find result": {}}
@@ -256,6 +256,6 @@ def test_athena_and_s3_stand_in_the_trace(on_athena: Server, collector: Collecto
 
     again = "0" * 31 + "7"
     assert ask(on_athena, b"ids?first=1", headers(trace=again)).equals(first)
-    spans = collector.of(again, 6)
+    spans = collector.of(again, 9)
     assert tree(spans)["DoGet"]["engine"] == {"find result": {}, "read part": {}}
     assert next(span for span in spans if span.name == "DoGet").attributes["athena_flight.cache"] == "hit"

@@ -21,7 +21,7 @@ from flight_server.config import Auth
 from flight_server.errors import ConfigError, ServerError, Unauthenticated
 from flight_server.service.auth import jwt as ours
 from flight_server.service.auth.jwt import JwtVerifier
-from tests.fix_identity import AUDIENCE, ISSUER, Issuer, unsigned
+from tests.fix_identity import AUDIENCE, ISSUER, TOKEN_TTL_S, Issuer, unsigned
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_claims_of_the_token_are_checked(
 
 
 def test_clocks_may_differ_by_the_leeway_and_no_more(settings: Auth, issuer: Issuer) -> None:
-    now = issuer.claims()["exp"] - 600
+    now = issuer.claims()["exp"] - TOKEN_TTL_S
     verifier = JwtVerifier(settings.model_copy(update={"jwt_leeway_s": 30.0}))
     assert code(verifier, issuer.token(exp=now - 20)) == "ok"
     assert code(verifier, issuer.token(exp=now - 40)) == "expired-credential"
