@@ -29,6 +29,7 @@ from flight_server.model import (
 from flight_server.plan import allowed, as_of
 from flight_server.plan.planner import Planner
 from flight_server.results.contract import conform
+from flight_server.results.received import Sizes
 from flight_server.statements import Compiled, Statements
 from flight_server.telemetry import log, traces
 
@@ -63,6 +64,7 @@ class Pipeline:
         self._limits = limits
         self._statements = statements
         self._today = today
+        self._sizes = Sizes()
 
     def describe(self, request: Request, caller: Caller) -> Dataset:
         """The dataset that a request names, for its contract. Touches no engine and checks no parameter."""
@@ -149,6 +151,17 @@ class Pipeline:
         """The stored result of an equal plan, whose rows and bytes are known before it runs."""
         return self._engines[plan.engine].stored(plan)
 
+    def size(self, plan: Plan) -> tuple[int, int]:
+        """Rows and bytes of an equal plan's stored result; -1 for what only the next sending of it will tell."""
+        stored = self.stored(plan)
+        if stored is None:
+            return -1, -1
+        return stored.rows, 0 if stored.rows == 0 else self._sizes.find(plan.engine, plan.fingerprint)
+
+    def sent(self, plan: Plan, size: int) -> None:
+        """Note the bytes of a result that was sent to its end, for `size`."""
+        self._sizes.note(plan.engine, plan.fingerprint, size)
+
     def lasting(self, plan: Plan) -> StoredResult | None:
         """The same where it stays, whatever else is asked: a result that is kept here can be pushed out by others."""
         return self.stored(plan) if self._engines[plan.engine].keeps == "shared" else None
@@ -188,7 +201,8 @@ class Pipeline:
         if request.engine is not None and not {"*", ENGINE_ROLE} & caller.roles:
             raise Denied("not-allowed", f"the role {ENGINE_ROLE!r} is needed to choose the engine")
         default = next(iter(self._engines))
-        wanted = request.engine or request.issued_engine or (default if dataset.engine == "auto" else dataset.engine)
+        usual = request.issued_engine or (default if dataset.engine == "auto" else dataset.engine)
+        wanted = usual if request.engine is None else request.engine
         choice = [name for name in self._engines if name != "system"]
         for name in choice:
             if name == wanted:

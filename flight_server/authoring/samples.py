@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from flight_server.datasets.params import resolve_date
-from flight_server.model import Dataset, Parameter, ParamType, RelativeDate, Scalar, Value
+from flight_server.datasets.params import default_of
+from flight_server.model import Dataset, Parameter, ParamType, Scalar, Value
 
 # 2^6: above that, optional parameters are tried alone and left out alone.
 _COMBINATIONS_MAX = 64
@@ -31,10 +31,8 @@ def sample(parameter: Parameter) -> Value:
     """A value of the parameter's type: its example, its default, a bound, or a made-up one that may break a pattern."""
     if parameter.example is not None:
         return parameter.example
-    if isinstance(parameter.default, RelativeDate):
-        return resolve_date(parameter.default, date(2010, 1, 4))
-    if parameter.default is not None:
-        return parameter.default
+    if (default := default_of(parameter, date(2010, 1, 4))) is not None:
+        return default
     kind = parameter.type
     if kind.kind == "list" and kind.item:
         return (_scalar(parameter, kind.item),)

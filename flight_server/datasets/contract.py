@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -19,6 +21,7 @@ from flight_server.model import (
     Limits,
     Materialize,
     Parameter,
+    ParamType,
     RelativeDate,
     Rule,
     Scalar,
@@ -55,6 +58,7 @@ def parse(path: Path, text: str) -> Dataset:
         return DatasetError(path, head.sql_line + line - 1, column, message)
 
     tree = query.parse(head.sql, fail)
+    parameters = {name: _parameter(name, section) for name, section in root.section("params").sections()}
     dataset = Dataset(
         name=found["name"],
         version=version,
@@ -64,8 +68,8 @@ def parse(path: Path, text: str) -> Dataset:
         tags=root.names("tags"),
         key=root.names("key"),
         sorted=tuple(_sort_key(root, item) for item in root.names("sorted")),
-        params={name: _parameter(name, section) for name, section in root.section("params").sections()},
-        rules=tuple(_rules(root.section("rules"), list(root.section("params").values))),
+        params=parameters,
+        rules=tuple(_rules(root.section("rules"), parameters)),
         columns=tuple(_column(name, section) for name, section in root.section("columns").sections()),
         limits=_limits(root.section("limits")),
         cache=_cache(root.section("cache")),
@@ -126,12 +130,13 @@ def _parameter(name: str, section: Section) -> Parameter:
             raise section.error(key, f"{key} = {params.shown(value)} {error}") from None
 
     choices = section.take("choices", list, []) or []
-    bounded = replace(
-        bare,
-        min=scalar("min"),
-        max=scalar("max"),
-        choices=tuple(_whole(section, "choices", replace(bare, type=item), choice) for choice in choices),  # type: ignore[misc]
-    )
+    bounded = replace(bare, min=scalar("min"), max=scalar("max"))
+    if bounded.min is not None and bounded.max is not None and bounded.min > bounded.max:  # type: ignore[operator]
+        raise section.error("max", "max is below min: there is no such value")
+    if bare.min_items > bare.max_items:
+        raise section.error("max_items", "max_items is below min_items: there is no such list")
+    one = replace(bounded, type=item)
+    bounded = replace(bounded, choices=tuple(_whole(section, "choices", one, choice) for choice in choices))  # type: ignore[misc]
     if item.kind == "enum" and not choices:
         raise section.error("type", 'an enum needs choices = ["…"]')
     if bounded.optional and "default" in section.values:
@@ -152,14 +157,15 @@ def _whole(section: Section, key: str, parameter: Parameter, value: object) -> V
 
 def _default(section: Section, parameter: Parameter) -> Value | RelativeDate | None:
     value = section.raw("default")
-    if isinstance(value, str) and parameter.type.kind in ("date", "timestamp"):
+    if isinstance(value, str) and parameter.type.kind in ("date", "timestamp", "timestamptz"):
         found = _RELATIVE.fullmatch(value)
         if found:
             return RelativeDate(found[1], int(found[2] or 0))  # type: ignore[arg-type]
-        raise section.error(
-            "default",
-            f"default = {value!r} is no date: write 2010-01-04, or today, today - 30d, month_start, year_start",
-        )
+        if parameter.type.kind != "timestamptz":
+            raise section.error(
+                "default",
+                f"default = {value!r} is no date: write 2010-01-04, or today, today - 30d, month_start, year_start",
+            )
     return _whole(section, "default", parameter, value)
 
 
@@ -179,7 +185,7 @@ def _pattern(section: Section) -> str | None:
     return pattern
 
 
-def _rules(section: Section, names: list[str]) -> list[Rule]:
+def _rules(section: Section, parameters: Mapping[str, Parameter]) -> list[Rule]:
     rules = []
     for name in section.values:
         text = section.need(name, str)
@@ -187,10 +193,19 @@ def _rules(section: Section, names: list[str]) -> list[Rule]:
         if not found:
             raise section.error(name, f"{text!r} is no rule; write: start_date <= end_date")
         for side in (found[1], found[3]):
-            if side not in names:
-                raise section.error(name, f"the rule names {side!r}, which is no parameter{nearest(side, names)}")
+            if side not in parameters:
+                raise section.error(name, f"the rule names {side!r}, which is no parameter{nearest(side, parameters)}")
+        left, right = parameters[found[1]].type, parameters[found[3]].type
+        if _compared_as(left) != _compared_as(right):
+            raise section.error(name, f"{found[1]} is {left} and {found[3]} is {right}: they cannot be compared")
         rules.append(Rule(name, found[1], found[2], found[3]))  # type: ignore[arg-type]
     return rules
+
+
+def _compared_as(kind: ParamType) -> str:
+    if kind.kind in ("int32", "int64", "float32", "float64", "decimal"):
+        return "number"
+    return "string" if kind.kind == "enum" else str(kind)
 
 
 def _column(name: str, section: Section) -> Column:
@@ -223,12 +238,19 @@ def _limits(section: Section) -> Limits:
         max_scan_bytes=None if max_scan is None else int(max_scan),
         max_bytes=None if max_bytes is None else int(max_bytes),
         max_rows=_at_least(section, "max_rows", 1, 1) if "max_rows" in section.values else None,
-        max_cost_usd=section.take("max_cost", float),
+        max_cost_usd=_dollars(section),
         timeout_s=_measure(section, "timeout", _DURATION, _DURATIONS, "60s"),
     )
     section.take("max_rows", int)
     section.done()
     return limits
+
+
+def _dollars(section: Section) -> float | None:
+    dollars = section.take("max_cost", float)
+    if dollars is not None and not 0 < dollars < math.inf:
+        raise section.error("max_cost", f"max_cost = {dollars}: write dollars, more than 0")
+    return dollars
 
 
 def _measure(
@@ -242,6 +264,9 @@ def _measure(
         raise section.error(
             key, f"{key} = {text!r}: write a number and a unit of {', '.join(units)}, as in {example!r}"
         )
+    if float(found[1]) == 0:
+        # Not what it says: for the limits nought would be the server's own.
+        raise section.error(key, f"{key} = {text!r} must be more than nothing")
     return float(found[1]) * units[found[2]]
 
 
@@ -256,6 +281,8 @@ def _cache(section: Section) -> CachePolicy:
 
 def _access(section: Section) -> frozenset[str]:
     roles = frozenset(section.names("roles"))
+    if "roles" in section.values and not roles:
+        raise section.error("roles", "roles = [] names nobody; leave [access] out where everybody may use the dataset")
     section.done()
     return roles
 

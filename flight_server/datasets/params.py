@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
 from flight_server.errors import InvalidRequest, nearest
-from flight_server.model import Dataset, Parameter, ParamType, RelativeDate, Rule, Scalar, Text, Value
+from flight_server.model import Dataset, Entries, Parameter, ParamType, RelativeDate, Rule, Scalar, Text, Value
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 # Exponents are bounded so that no text of a few bytes becomes a number of a million digits.
@@ -68,7 +68,7 @@ def resolve(
         raise InvalidRequest("missing-parameter", f"{dataset.name} needs {named}{example}")
     values: dict[str, Value] = {}
     for name, parameter in dataset.params.items():
-        value = _given(dataset.name, parameter, raw[name]) if name in raw else _absent(parameter, today)
+        value = _given(dataset.name, parameter, raw[name]) if name in raw else default_of(parameter, today)
         if value is not None:
             values[name] = value
     for rule in dataset.rules:
@@ -128,17 +128,16 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
 
 
-def resolve_date(relative: RelativeDate, today: date) -> date:
-    """The day that a relative default means when the request is made on `today` (UTC)."""
+def default_of(parameter: Parameter, today: date) -> Value | None:
+    """The value of a parameter that is not given on `today` (UTC): a relative default's day, or its midnight."""
+    default = parameter.default
+    if not isinstance(default, RelativeDate):
+        return default
     anchor = {"today": today, "month_start": today.replace(day=1), "year_start": today.replace(month=1, day=1)}
-    return anchor[relative.anchor] - timedelta(days=relative.days)
-
-
-def _absent(parameter: Parameter, today: date) -> Value | None:
-    if isinstance(parameter.default, RelativeDate):
-        day = resolve_date(parameter.default, today)
-        return day if parameter.type.kind == "date" else datetime(day.year, day.month, day.day)
-    return parameter.default
+    day = anchor[default.anchor] - timedelta(days=default.days)
+    if parameter.type.kind == "date":
+        return day
+    return datetime(day.year, day.month, day.day, tzinfo=UTC if parameter.type.kind == "timestamptz" else None)
 
 
 def _assignments(_: Dataset, parameters: list[Parameter]) -> str:
@@ -214,7 +213,7 @@ def _map(parameter: Parameter, key: ParamType, item: ParamType, raw: object) -> 
     if len(set(keys)) != len(keys):
         twice = next(k for k in keys if keys.count(k) > 1)
         raise ValueError(f"has the key {shown(twice)} more than once")
-    return tuple(sorted(pairs, key=lambda pair: pair[0]))
+    return Entries(sorted(pairs, key=lambda pair: pair[0]))
 
 
 def _key(kind: ParamType, text: str) -> Scalar:

@@ -8,6 +8,7 @@ settings can no longer be changed: the second wall behind `plan/allowed.py`. Res
 from __future__ import annotations
 
 import importlib
+import re
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ _EXTENSIONS = ("icu", "httpfs", "avro", "iceberg")
 _INTERRUPT_S = 0.02
 # How DuckDB's error of an interrupted query begins where it comes through an Arrow stream.
 _INTERRUPTED = "INTERRUPT Error"
+# The folders of a local file, up to its name.
+_FILE = re.compile(r'"(?:file:)?/(?:[^"\n]*/)?(?=[^"/\n]+")')
 
 
 class ResultStore(Protocol):
@@ -302,5 +305,7 @@ def _reason(error: Exception, private: tuple[str, ...] = ()) -> str:
     text = str(error)
     for folder in private:
         text = text.replace(f"{folder}/", "")
+    # A table can lie outside of the warehouse that is configured now; files are quoted so, and values are not.
+    text = _FILE.sub('"', text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

@@ -19,7 +19,19 @@ from flight_server.model.contract import (
 from flight_server.model.execution import Engine, Execution, ExecutionStats, Part, StoredResult
 from flight_server.model.plan import Bounds, Estimate, Plan, Read, Reading, TablePin, plan_json
 from flight_server.model.policies import AppliedPolicy, Mask, Policies, RowFilter
-from flight_server.model.request import ANONYMOUS, Caller, Claim, EngineName, Request, Scalar, Text, Value, to_json
+from flight_server.model.request import (
+    ANONYMOUS,
+    Caller,
+    Claim,
+    EngineName,
+    Entries,
+    Request,
+    Scalar,
+    Text,
+    Value,
+    key_text,
+    to_json,
+)
 
 __all__ = [
     "ANONYMOUS",
@@ -32,6 +44,7 @@ __all__ = [
     "Dataset",
     "Engine",
     "EngineName",
+    "Entries",
     "Estimate",
     "Execution",
     "ExecutionStats",
@@ -55,6 +68,7 @@ __all__ = [
     "TablePin",
     "Text",
     "Value",
+    "key_text",
     "plan_json",
     "to_json",
 ]

@@ -39,6 +39,12 @@ class Text(tuple[str, ...]):
     __slots__ = ()
 
 
+class Entries(tuple[tuple[Scalar, Scalar], ...]):
+    """The pairs of a map: without any it would be an empty list."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A decoded question. Values in `params` are `Text` (query form) or JSON values; none is checked yet."""
@@ -59,12 +65,17 @@ class Request:
 
 def to_json(value: Value) -> object:
     """A value as the JSON form of the protocol writes it: dates ISO 8601, decimals as strings, a map as an object."""
+    if isinstance(value, Entries) or (isinstance(value, tuple) and value and isinstance(value[0], tuple)):
+        return {key_text(pair[0]): to_json(pair[1]) for pair in value}
     if isinstance(value, tuple):
-        if value and isinstance(value[0], tuple):
-            return {str(to_json(pair[0])): to_json(pair[1]) for pair in value}
         return [to_json(item) for item in value]
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, date):
         return value.isoformat()
     return str(value) if isinstance(value, Decimal) else value
+
+
+def key_text(key: Scalar) -> str:
+    """A map's key as JSON's objects have it, and as it is read again."""
+    return str(key).lower() if isinstance(key, bool) else str(to_json(key))

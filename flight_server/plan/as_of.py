@@ -20,7 +20,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 
 from flight_server.errors import NotFound, nearest
-from flight_server.model import Plan
+from flight_server.model import Plan, to_json
 
 # As a pin's name is written: never like a timestamp, which starts with a digit, nor like a receipt, which has dots.
 PIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -45,8 +45,8 @@ class Moment:
             first = min((entry.timestamp_ms for entry in table.history()), default=None)
             known = "it has none at all"
             if first is not None:
-                # Exact, so that what is said can be asked for.
-                known = f"its first is of {(_EPOCH + timedelta(milliseconds=first)).isoformat()}"
+                # Exact, and without a plus, which is a blank in the query form, so that what is said can be asked for.
+                known = f"its first is of {to_json(_EPOCH + timedelta(milliseconds=first))}"
             raise NotFound("unknown-pin", f"{name} has no snapshot as old as {self.at.isoformat()}; {known}")
         return found.snapshot_id
 

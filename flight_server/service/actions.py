@@ -130,7 +130,8 @@ class Actions:
         call.outcome.planned(query.plan)
         asked = flight.FlightDescriptor.for_path(query.plan.dataset.name)
         ticket = self._tickets.issue(query.plan, query.id if query.kept else None)
-        return bytes(infos.planned(asked, query.plan, ticket, (query.rows, query.bytes)).serialize())
+        size = (query.rows, query.bytes) if query.kept else self._pipeline.size(query.plan)
+        return bytes(infos.planned(asked, query.plan, ticket, size).serialize())
 
     def _id(self, body: bytes) -> str:
         found = self._object(body, ["id"]).get("id")

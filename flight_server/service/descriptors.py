@@ -27,6 +27,8 @@ _PREFIX = b"aft1."
 _TICKET_GROWTH = 8
 _RESERVED = ("_version", "_as_of", "_engine")
 _KEYS = ("dataset", "params", "version", "as_of", "engine", "sql")
+# No parameter takes so many; Python reads no more than 4,300, and its refusal is about Python.
+_DIGITS_MAX = 1000
 # What begins like this is no name that was mistyped.
 _SQL = re.compile(r"\s*(select|with)\s", re.IGNORECASE)
 _HOW = "write daily_prices?ticker=AAPL&start_date=2010-01-04, or JSON"
@@ -220,6 +222,10 @@ def _from_json(text: str) -> Request:
         absent = key not in found or (key in ("as_of", "engine") and found[key] is None)
         if not absent and not isinstance(found[key], str):
             raise InvalidRequest("bad-request", f'"{key}" must be a string')
+    if "sql" in found and found.get("version") is not None:
+        raise InvalidRequest(
+            "bad-request", '"version" is for a dataset; datasets in "sql" are those of the newest version'
+        )
     if any("\ud800" <= sign <= "\udfff" for sign in found.get("sql", "")):
         raise InvalidRequest("bad-request", '"sql" has a lone surrogate, which is not a character')
     return Request(
@@ -243,7 +249,9 @@ def _check_keys(found: Mapping[str, object], known: Sequence[str], besides: str 
 def _load_json(text: str) -> Any:
     try:
         # Decimal keeps 0.10 what it is; the bound on digits and exponents is in datasets/params.py.
-        return json.loads(text, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_unique)
+        return json.loads(
+            text, parse_int=_integer, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_unique
+        )
     except RecursionError:
         raise InvalidRequest("bad-request", "the JSON is nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -252,6 +260,12 @@ def _load_json(text: str) -> Any:
         ) from None
     except ValueError as error:
         raise InvalidRequest("bad-request", f"not JSON that is read here: {str(error).splitlines()[0][:120]}") from None
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _DIGITS_MAX:
+        raise ValueError(f"a number has {len(digits):,} digits")
+    return int(digits)
 
 
 def _no_constant(name: str) -> object:

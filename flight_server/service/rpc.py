@@ -16,6 +16,7 @@ from flight_server.errors import TimedOut, Unsupported, nearest
 from flight_server.model import Request
 from flight_server.pipeline import Answer, Pipeline
 from flight_server.plan.as_of import receipt
+from flight_server.results.received import received_bytes
 from flight_server.service import descriptors, infos, middleware, tls
 from flight_server.service.actions import ACTIONS, Actions
 from flight_server.service.admission import Rate
@@ -162,9 +163,7 @@ class FlightService(flight.FlightServerBase):
             return flight.FlightInfo(known, descriptor, [flight.FlightEndpoint(descriptor.command, [])], -1, -1)
         call = call_of(context)
         plan = self._plans.of(call, self._asked(call, descriptor))
-        stored = self._pipeline.stored(plan)
-        size = (stored.rows, stored.bytes) if stored else (-1, -1)
-        return infos.planned(descriptor, plan, self._tickets.issue(plan), size)
+        return infos.planned(descriptor, plan, self._tickets.issue(plan), self._pipeline.size(plan))
 
     @_rpc
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:
@@ -269,11 +268,13 @@ class FlightService(flight.FlightServerBase):
             if outcome.first_batch_s is None and batch.num_rows:
                 outcome.first_batch_s = round(time.monotonic() - call.started, 4)
                 sending.add_event("first rows")
-            outcome.rows += batch.num_rows
-            outcome.bytes += batch.nbytes
+            if batch.num_rows:
+                outcome.rows += batch.num_rows
+                outcome.bytes += received_bytes(batch)
             yield batch
         if prefetch.finished:
             outcome.code = "ok"
+            self._pipeline.sent(plan, outcome.bytes)
             _add_trailers(context, answer, outcome)
 
     def _sent(self, call: Call, batches: Iterator[pa.RecordBatch | pa.Table]) -> Iterator[pa.RecordBatch | pa.Table]:

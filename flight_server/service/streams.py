@@ -15,6 +15,7 @@ from math import ceil
 import pyarrow as pa
 
 from flight_server.errors import TimedOut, Unavailable
+from flight_server.results.received import received_bytes
 from flight_server.telemetry import traces
 
 # One batch in the client's hands, one on its way, one being made.
@@ -153,10 +154,11 @@ def slices(batch: pa.RecordBatch, rows_max: int, bytes_max: int) -> Iterator[pa.
     rows = batch.num_rows
     if rows == 0:
         return
-    if rows <= rows_max and (batch.nbytes <= bytes_max or rows == 1):
+    size = received_bytes(batch)
+    if rows <= rows_max and (size <= bytes_max or rows == 1):
         yield batch
         return
-    parts = max(ceil(rows / rows_max), ceil(batch.nbytes / bytes_max), 2)
+    parts = max(ceil(rows / rows_max), ceil(size / bytes_max), 2)
     step = max(1, ceil(rows / parts))
     for start in range(0, rows, step):
         # A slice can still be too big when its rows are: cut again.

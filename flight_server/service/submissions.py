@@ -24,6 +24,7 @@ from flight_server.config import Submitted
 from flight_server.errors import Cancelled, Error, InvalidRequest, NotFound, ServerError, Unavailable
 from flight_server.model import Caller, ExecutionStats, Plan
 from flight_server.pipeline import Answer, Pipeline, question
+from flight_server.results.received import received_bytes
 from flight_server.results.spill import Spill, SpillFile
 from flight_server.service.spending import Charge, Spending
 from flight_server.service.streams import Prefetch, stream
@@ -285,6 +286,7 @@ class Submissions:
                     self._write(query, batch)
             if not prefetch.finished:
                 return False
+            self._pipeline.sent(plan, query.bytes)
             if query.kept is None and not self._stored(query):
                 query.kept = self._spill.file(plan.dataset.schema)
             if query.kept is not None:
@@ -302,7 +304,7 @@ class Submissions:
             query.kept = self._spill.file(query.plan.dataset.schema)
         query.kept.write(batch)
         query.rows += batch.num_rows
-        query.bytes += batch.nbytes
+        query.bytes += received_bytes(batch)
 
     def _stored(self, query: Submission) -> bool:
         """Whether the engine has the whole result, so that reading it here would be for nothing."""

@@ -126,6 +126,24 @@ def test_parameters_outside_of_calls_have_their_types_and_can_be_null(cursor: An
     assert found.schema == select(cursor, sql, [value, value]).schema
 
 
+@pytest.mark.parametrize(
+    ("kind", "bound", "value"),
+    [
+        ("DOUBLE", "700.5", 700.5),
+        ("REAL", "-0.25", -0.25),
+        ("INTEGER", "7.00", 7),
+        ("BIGINT", "9223372036854775807", 2**63 - 1),
+        (
+            "DECIMAL(38, 10)",
+            "1234567890123456789012345678.0123456789",
+            Decimal("1234567890123456789012345678.0123456789"),
+        ),
+    ],
+)
+def test_a_decimal_is_bound_as_a_number(cursor: Any, kind: str, bound: str, value: object) -> None:
+    assert select(cursor, f"SELECT CAST(? AS {kind}) AS x", [Decimal(bound)]).to_pylist() == [{"x": value}]
+
+
 def test_the_schema_of_parameters_is_theirs(adbc_connection: Any) -> None:
     with adbc_connection.cursor() as cursor:
         schema = cursor.adbc_prepare(

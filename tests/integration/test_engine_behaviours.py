@@ -157,6 +157,12 @@ class TestOverFlight:
         found = read(client, f"ids?first=7&_engine={engine}")
         assert found.column("id").to_pylist() == list(range(7, ROWS))
 
+    def test_the_size_of_a_stored_result_is_told(self, client: flight.FlightClient, engine: str) -> None:
+        asked = f"ids?first={ROWS - 7}&_engine={engine}"
+        found = read(client, asked)
+        info = client.get_flight_info(flight.FlightDescriptor.for_command(asked))
+        assert (info.total_records, info.total_bytes) == (7, found.nbytes)
+
     def test_more_rows_than_the_limit_are_an_error(self, client: flight.FlightClient, engine: str) -> None:
         with pytest.raises(pa.ArrowInvalid, match=r"\[row-limit\] few gave more than 10 rows"):
             read(client, f"few?first=0&_engine={engine}")

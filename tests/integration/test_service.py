@@ -185,6 +185,31 @@ def test_the_trailers_say_what_was_sent(demo_server: Server) -> None:
     assert {"query-id", "scanned-bytes", "usd"} <= set(said)
 
 
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        # Nobody asks these elsewhere: the first answer is made, the second is kept.
+        (b"daily_prices?ticker=IBM&start_date=2009-01-02&end_date=2009-01-23", 15),
+        (b"returns?meta_ids=1&meta_ids=3&start_date=2009-03-02&end_date=2009-03-04", 6),
+        (b"daily_prices?ticker=NONE&start_date=2009-01-02", 0),
+    ],
+)
+def test_the_rows_and_bytes_told_are_those_that_arrive(
+    demo_server: Server, client: flight.FlightClient, body: bytes, rows: int
+) -> None:
+    asked = flight.FlightDescriptor.for_command(body)
+    before = client.get_flight_info(asked)
+    assert (before.total_records, before.total_bytes) == (-1, -1)
+    for cache in ("miss", "hit"):
+        said = raw(demo_server, "DoGet", ticket(body)).trailers
+        table = read(client, body)
+        assert table.num_rows == rows
+        assert said["x-athena-flight-cache"] == cache
+        assert said["x-athena-flight-bytes"] == str(table.nbytes)
+        info = client.get_flight_info(asked)
+        assert (info.total_records, info.total_bytes) == (rows, table.nbytes)
+
+
 def test_a_result_without_rows_has_the_schema(client: flight.FlightClient) -> None:
     table = read(client, b"daily_prices?ticker=NONE&start_date=2010-01-04")
     assert table.num_rows == 0

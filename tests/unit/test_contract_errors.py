@@ -43,6 +43,11 @@ KEYS = [
     ("-- [rules]", '-- [cache]\n-- mode = "snapshots"', "mode", "did you mean 'snapshot'?"),
     ("-- [rules]", '-- [route]\n-- engine = "athna"', "engine", "did you mean 'athena'?"),
     ("-- [rules]", '-- [access]\n-- roles = "pm"', "roles", "'roles' must be a list"),
+    ("-- [rules]", "-- [access]\n-- roles = []", "roles", "roles = [] names nobody"),
+    ("-- [rules]", '-- [limits]\n-- max_scan = "0 B"', "max_scan", "max_scan = '0 B' must be more than nothing"),
+    ("-- [rules]", '-- [limits]\n-- timeout = "0s"', "timeout", "must be more than nothing"),
+    ("-- [rules]", "-- [limits]\n-- max_cost = -1", "max_cost", "max_cost = -1.0: write dollars, more than 0"),
+    ("-- [rules]", "-- [limits]\n-- max_cost = nan", "max_cost", "max_cost = nan: write dollars"),
     ("-- [rules]", '-- [materialize]\n-- partition = "day"', "[materialize]", "'table' is missing"),
 ]
 PARAMS = [
@@ -63,6 +68,15 @@ PARAMS = [
     ('"string", max_length = 8', '"date", default = "yesterday"', "default", "or today, today - 30d"),
     ('"string", max_length = 8', '"list<int32>", default = []', "default", "at least 1 are needed"),
     ('"string", max_length = 8', '"list<int32>", max_items = 0', "max_items", "max_items must be at least 1"),
+    ('"string", max_length = 8', '"int32", min = 5, max = 3', "max", "max is below min"),
+    ('"string", max_length = 8', '"int32", choices = [1, 9], max = 5', "choices", "choices = 9 is above the greatest"),
+    ('"string", max_length = 8', '"list<int32>", min_items = 2, max_items = 1', "max_items", "below min_items"),
+    (
+        "-- [rules]",
+        '-- [rules]\n-- kinds = "day <= ticker"',
+        "kinds",
+        "day is date and ticker is string: they cannot be compared",
+    ),
     ("-- [rules]", '-- [rules]\n-- range = "1 < day < 2"', "range", "is no rule; write: start_date <= end_date"),
     (
         "-- [rules]",

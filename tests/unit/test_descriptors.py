@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -123,7 +124,8 @@ BAD = [
     (b'{"dataset": "a", "params": {"x": {"1": 1, "1": 2}}}', "bad-request", "'1' is given twice"),
     (b'{"dataset": "a", "params": {"x": NaN}}', "bad-request", "NaN is no JSON number"),
     (b'{"dataset": "a", "params": {"x": -Infinity}}', "bad-request", "-Infinity is no JSON number"),
-    (b'{"dataset": "a", "params": {"x": ' + b"9" * 5000 + b"}}", "bad-request", "not JSON that is read here"),
+    (b'{"dataset": "a", "params": {"x": ' + b"9" * 5000 + b"}}", "bad-request", "a number has 5,000 digits"),
+    (b'{"sql": "SELECT 1", "version": 1}', "bad-request", '"version" is for a dataset'),
     (b'{"dataset": "a", "params": {"x": ' + b"[" * 30_000 + b"]" * 30_000 + b"}}", "bad-request", "too deeply"),
     (b'{"dataset": "a", "params": {"x": ' + b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + b"}}", "bad-request", "deeply"),
     (b"a" * 65_537, "bad-request", "the request has 65,537 bytes; at most 65,536 are read"),
@@ -271,3 +273,21 @@ def test_a_ticket_for_any_request_that_was_read_is_read_again(value: str) -> Non
     request = decode(json.dumps({"dataset": "sample", "params": {"s": value}}, ensure_ascii=False).encode(), 400_000)
     ticket, _ = TICKETS.issue(plan_of(dict(request.params)))
     assert decode_ticket(ticket, TICKETS, MAX).params["s"] == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("map<bool, int32>", {"true": 1, "false": 0}),
+        ("map<date, bool>", {"2024-02-29": True}),
+        ("map<timestamp(tz), decimal(5,2)>", {"2024-02-29T12:30:00Z": "1.50"}),
+        ("map<float64, string>", {"1e300": "", "-0.1": "a"}),
+        ("map<string, int32>", {}),
+        ("list<int32>", []),
+    ],
+)
+def test_values_of_every_shape_come_back_from_a_ticket(kind: str, value: object) -> None:
+    dataset = with_params(f'v = {{ type = "{kind}", min_items = 0 }}')
+    values = resolve(dataset, {"v": value}, TODAY)
+    ticket, _ = TICKETS.issue(replace(PLAN, dataset=dataset, params=values))
+    assert resolve(dataset, decode_ticket(ticket, TICKETS, MAX).params, TODAY) == values

@@ -60,6 +60,16 @@ def test_no_message_names_a_folder_of_the_server(tmp_path: Path, name: str) -> N
     assert str(tmp_path) not in str(raised.value)
 
 
+def test_no_message_names_a_folder_outside_the_warehouse_either(tmp_path: Path) -> None:
+    table = tmp_path / "moved" / "metadata" / "v1.metadata.json"
+    with (
+        closing(DuckDBEngine(DuckDB(memory="64MB"), (str(tmp_path / "warehouse"),))) as engine,
+        pytest.raises(EngineFailed, match='Permission Error: Cannot access file "v1.metadata.json"') as raised,
+    ):
+        rows(engine, f"SELECT * FROM iceberg_scan('{table}')")
+    assert "/" not in str(raised.value)
+
+
 def test_a_name_that_is_no_table_is_no_variable_of_the_server(tmp_path: Path) -> None:
     settings = DuckDB(memory="64MB", threads=1)
     with closing(DuckDBEngine(settings, (str(tmp_path),))) as engine:

@@ -342,10 +342,10 @@ def test_values_come_in_the_order_of_the_contract() -> None:
     ],
 )
 def test_a_relative_default_is_resolved_on_the_day_of_the_request(default: str, day: date) -> None:
-    dataset = with_params(
-        f'day = {{ type = "date", default = "{default}" }}', f'at = {{ type = "timestamp", default = "{default}" }}'
-    )
-    assert values(dataset) == {"day": day, "at": datetime(day.year, day.month, day.day)}
+    kinds = {"day": "date", "at": "timestamp", "utc": "timestamp(tz)"}
+    dataset = with_params(*(f'{name} = {{ type = "{kind}", default = "{default}" }}' for name, kind in kinds.items()))
+    midnight = datetime(day.year, day.month, day.day)
+    assert values(dataset) == {"day": day, "at": midnight, "utc": midnight.replace(tzinfo=UTC)}
     assert values(dataset, day="2020-01-01")["day"] == date(2020, 1, 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,8 @@ def test_many_optionals_are_tried_alone_and_left_out_alone(closes: Dataset) -> N
         ({"type": param_type("list<int32>")}, (1,)),
         ({"type": param_type("map<string, float64>")}, (("a", 1.0),)),
         ({"type": param_type("date"), "default": RelativeDate("month_start")}, date(2010, 1, 1)),
+        ({"type": param_type("timestamp"), "default": RelativeDate("today")}, datetime(2010, 1, 4)),
+        ({"type": param_type("timestamp(tz)"), "default": RelativeDate("today")}, datetime(2010, 1, 4, tzinfo=UTC)),
     ],
 )
 def test_a_sample_is_what_the_contract_suggests(change: dict[str, object], expected: Value) -> None:

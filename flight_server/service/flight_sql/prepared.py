@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from flight_server.datasets.types import arrow_of
 from flight_server.errors import Denied, InvalidRequest
-from flight_server.model import Caller, ParamType, Request, to_json
+from flight_server.model import Caller, ParamType, Request, key_text, to_json
 from flight_server.service.descriptors import Tickets
 
 _PREFIX = b"afp1."
@@ -85,6 +85,8 @@ def _value(number: int, wanted: ParamType, column: pa.ChunkedArray) -> object:
     except (pa.ArrowException, ValueError, OverflowError) as error:
         # Arrow has days and moments that Python has not, and kinds that it does not cast.
         raise InvalidRequest("bad-parameter", f"parameter {number} (?): {str(error)[:200]}") from None
+    if pa.types.is_map(kind) and found == []:
+        return {}
     try:
         return _json(_fitted(wanted, found))
     except ValueError as error:
@@ -114,8 +116,11 @@ def _fitted(wanted: ParamType, found: Any) -> Any:
 def _json(found: Any) -> object:
     if isinstance(found, list):
         if found and isinstance(found[0], tuple):
-            return {str(to_json(key)): _json(item) for key, item in found}
+            return {key_text(key): _json(item) for key, item in found}
         return [_json(item) for item in found]
     if isinstance(found, bytes | timedelta | dict) or (isinstance(found, float) and not math.isfinite(found)):
         raise ValueError(f"is a {type(found).__name__} that no parameter takes")
+    if isinstance(found, Decimal):
+        # A number, not the text of one: what it is bound to may be a float or whole.
+        return int(found) if found == found.to_integral_value() else found
     return None if found is None else to_json(found)

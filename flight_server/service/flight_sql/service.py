@@ -79,7 +79,7 @@ class FlightSql:
         """The request in a command that runs a statement. Raises Unsupported for other commands."""
         name, message = self._unpack(command)
         if name == "CommandStatementQuery":
-            return self._statement(message.query)
+            return self._statement(message)
         if name == "CommandPreparedStatementQuery":
             return self._handles.read(message.prepared_statement_handle, caller)
         raise _unsupported(name)
@@ -137,7 +137,7 @@ class FlightSql:
         raise Unsupported("unsupported", f"{action}: there are no transactions and no Substrait here, only SELECT")
 
     def _create(self, message: Any, caller: Caller, asked: Asked) -> bytes:
-        request = self._statement(message.query)
+        request = self._statement(message)
         asked(request)
         found = self._pipeline.prepare(request, caller)
         return messages.pack(
@@ -147,10 +147,15 @@ class FlightSql:
             parameter_schema=prepared.parameter_schema(found.parameters).serialize().to_pybytes(),
         )
 
-    def _statement(self, sql: str) -> Request:
-        if len(sql.encode()) > self._body_max:
+    def _statement(self, message: Any) -> Request:
+        """The SELECT in a message. Who believes to be in a transaction is told that there is none."""
+        if message.transaction_id:
+            raise Unsupported(
+                "unsupported", "there are no transactions here; send the statement without transaction_id"
+            )
+        if len(message.query.encode()) > self._body_max:
             raise InvalidRequest("bad-request", f"the statement is longer than {self._body_max:,} bytes")
-        return Request(dataset="", sql=sql)
+        return Request(dataset="", sql=message.query)
 
     def _unpack(self, body: bytes) -> tuple[str, Any]:
         if len(body) > BODY_FACTOR * self._body_max:
