@@ -139,7 +139,8 @@ class Statements:
         try:
             return self._planner.columns(table, as_of)
         except ServerError:
-            raise InvalidRequest("sql-refused", f"there is no table {table[:80]!r}") from None
+            driver = "; the driver says which there are" if table.startswith("information_schema.") else ""
+            raise InvalidRequest("sql-refused", f"there is no table {table[:80]!r}{driver}") from None
 
 
 def _is_one_of(caller: Caller, roles: Sequence[str]) -> bool:

@@ -32,6 +32,14 @@ _SCAN_PARTS = frozenset({"this", "db", "catalog", "alias", "joins"})
 _TOKENS_MAX = 10_000
 _DEPTH_MAX = 150
 _STARTS = (TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN)
+_BY_THE_DRIVER = "; the driver says which tables and columns there are (getTables, adbc_get_objects)"
+# What people write to look around, and how it is done here.
+_INSTEAD = {
+    "SHOW": _BY_THE_DRIVER,
+    "DESCRIBE": _BY_THE_DRIVER,
+    "DESC": _BY_THE_DRIVER,
+    "EXPLAIN": "; the action explain shows the plan of a statement",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,8 @@ def parse(text: str) -> Statement:
     try:
         trees = [tree for tree in sqlglot.parse(numbered, read="athena") if tree is not None]
     except (SqlglotError, RecursionError) as error:
-        raise _refused(_reason(error)) from None
+        formatted = "; a parameter is written as ?" if "%s" in text else ""
+        raise _refused(_reason(error) + formatted) from None
     if len(trees) != 1:
         raise _refused(f"one SELECT is run at a time, and there are {len(trees)} statements")
     tree = trees[0]
@@ -111,8 +120,8 @@ def _numbered(text: str) -> tuple[str, int]:
     while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
         tokens.pop()
     if not tokens or tokens[0].token_type not in _STARTS:
-        first = text[tokens[0].start :].split()[:1] if tokens else []
-        raise _refused(f"only a SELECT is run, not {first[0].upper()[:40] if first else 'nothing'}")
+        first = text[tokens[0].start :].split()[0].upper()[:40] if tokens else "nothing"
+        raise _refused(f"only a SELECT is run, not {first}{_INSTEAD.get(first, '')}")
     text = text[: tokens[-1].end + 1]
     parts: list[str] = []
     end = count = 0

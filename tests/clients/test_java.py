@@ -33,11 +33,14 @@ def identities(policed: Lake, tmp_path: Path) -> Iterator[dict[str, object]]:
     sessions = policed.auth() | {"session_ttl_s": 1.0}
     by_name = policed.auth() | {"certificates": named, "passwords": None}
     dollars = {"usd_per_day": 2.5, "callers": {"erin": float("inf")}}
+    # As after a start with another secret: sessions of the first one are none here.
+    anew = {"ticket_secret": "a" * 32}
     rate = {"statements_per_min": 600_000.0, "statements_burst": 10_000}
     with ExitStack() as stack:
         asked = stack.enter_context(policed.serve(auth=sessions, budget=dollars, limits=rate))
         yield {
             "auth": f"grpc://localhost:{asked.port}",
+            "anew": f"grpc://localhost:{stack.enter_context(policed.serve(server=anew)).port}",
             "tls": f"grpc+tls://localhost:{stack.enter_context(policed.serve(tls=tls)).port}",
             "mtls": f"grpc+tls://localhost:{stack.enter_context(policed.serve(tls=mtls, auth=by_name)).port}",
             "token": STATIC["alice"],
@@ -48,6 +51,8 @@ def identities(policed: Lake, tmp_path: Path) -> Iterator[dict[str, object]]:
             "cert": files["client_pem"],
             "key": files["client_key"],
             "stranger": strangers["ca_pem"],
+            "stranger.cert": strangers["client_pem"],
+            "stranger.key": strangers["client_key"],
         }
 
 
@@ -100,6 +105,7 @@ def test_junit_tests_pass(
             {
                 "url": url,
                 "http": f"grpc://localhost:{client_server.http.port}",
+                "health": f"grpc://localhost:{client_server.health.port}",
                 "scripted": scripted.url,
                 "killed": server_process.url,
                 "killed.pid": server_process.process.pid,

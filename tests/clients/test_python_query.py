@@ -7,6 +7,7 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -58,9 +59,18 @@ def test_polars_pandas_and_duckdb_have_the_same_values(query: Query, expected: p
     )
 
 
-def test_pandas_can_keep_every_type(db: Connection) -> None:
-    import pandas as pd
+def test_pandas_keeps_whole_numbers_beside_nulls(db: Connection) -> None:
+    query = db.sql(
+        "SELECT a, b, c, d FROM (VALUES (9007199254740993, 1, 1, 0.5e0), (NULL, NULL, 2, NULL)) AS t(a, b, c, d)"
+    )
+    frame = query.df()
+    assert [str(kind) for kind in frame.dtypes] == ["Int64", "Int32", "int32", "float64"]
+    assert frame["a"].to_list() == [2**53 + 1, pd.NA]
+    assert list(frame.columns) == ["a", "b", "c", "d"]
+    assert [str(kind) for kind in query.df(types_mapper={}.get).dtypes] == ["float64", "float64", "int32", "float64"]
 
+
+def test_pandas_can_keep_every_type(db: Connection) -> None:
     examples = {each.python_name: each.example for each in db.every_type.contract.params if each.required}
     query = db.every_type(**examples)
     frame = query.df(types_mapper=pd.ArrowDtype)

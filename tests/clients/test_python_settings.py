@@ -38,6 +38,11 @@ def test_argument_before_environment_before_file(home: Path) -> None:
     assert load({"token": "given"}, environ).token == "given"
 
 
+def test_a_variable_set_to_nothing_is_not_set(home: Path) -> None:
+    environ = {"XDG_CONFIG_HOME": str(home), "ATHENA_FLIGHT_URL": "", "ATHENA_FLIGHT_TOKEN": ""}
+    assert load({}, environ) == Settings("grpc://filed:1", "of-the-file")
+
+
 def test_a_credential_goes_only_where_its_source_says(home: Path) -> None:
     environ = {"XDG_CONFIG_HOME": str(home)}
     assert load({"url": "grpc://other:1"}, environ) == Settings("grpc://other:1")

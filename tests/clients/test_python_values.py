@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from flight_client.errors import InvalidRequest
-from flight_client.values import to_json
+from flight_client.values import ANY, to_json
 
 DAY = dt.date(2024, 2, 29)
 UTC = dt.UTC
@@ -44,7 +44,8 @@ class Side(enum.Enum):
         (range(1, 3), "list<int32>", [1, 2]),
         ((n for n in (1, 2)), "list<int32>", [1, 2]),
         ([dt.datetime(2024, 2, 29)], "list<date>", ["2024-02-29"]),
-        ({1: 0.6, 5: Decimal("0.4")}, "map<int32, float64>", {"1": 0.6, "5": "0.4"}),
+        (Decimal("0.4"), "float64", 0.4),
+        ({1: 0.6, 5: Decimal("0.4")}, "map<int32, float64>", {"1": 0.6, "5": 0.4}),
         ({DAY: 1}, "map<date, int32>", {"2024-02-29": 1}),
         (np.int64(7), "int32", 7),
         (np.float32(0.5), "float64", 0.5),
@@ -67,6 +68,12 @@ class Side(enum.Enum):
         (pa.scalar(7), "int32", 7),
         (pa.array([1, 2]), "list<int32>", [1, 2]),
         (pa.chunked_array([[1], [2]]), "list<int32>", [1, 2]),
+        (Decimal("1.10"), ANY, 1.1),
+        (Decimal("12345678901234567.8901"), ANY, "12345678901234567.8901"),
+        (dt.datetime(2024, 2, 29), ANY, "2024-02-29"),
+        (dt.datetime(2024, 2, 29, 12, 30), ANY, "2024-02-29T12:30:00"),
+        ([np.datetime64("2024-02-29")], ANY, ["2024-02-29"]),
+        ({1: [Decimal("0.5")]}, ANY, {"1": [0.5]}),
     ],
 )
 def test_value_is_written_as_the_protocol_has_it(value: object, kind: str, written: object) -> None:

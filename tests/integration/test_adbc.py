@@ -10,6 +10,7 @@ from typing import Any
 
 import adbc_driver_manager
 import duckdb
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -186,6 +187,34 @@ def test_values_that_do_not_fit_are_refused(
     assert len(sql_server.engine.started) == before
 
 
+@pytest.mark.parametrize(
+    ("sql", "value", "same"),
+    [
+        ("SELECT count(*) AS n FROM daily_prices('AAPL', ?)", dt.datetime(2013, 2, 26), dt.date(2013, 2, 26)),
+        ("SELECT count(*) AS n FROM daily_prices('AAPL', ?)", pd.Timestamp("2013-02-26"), dt.date(2013, 2, 26)),
+        ("SELECT count(*) AS n FROM daily_prices('AAPL', DATE '2010-01-04') WHERE close > ?", Decimal("701.5"), 701.5),
+        ("SELECT ticker FROM reference.tb_meta WHERE meta_id = ?", 4.0, 4),
+        ("SELECT count(*) AS n FROM returns(?, DATE '2013-02-26')", [1.0, 4.0], [1, 4]),
+    ],
+)
+def test_a_value_that_comes_as_another_type_is_the_same(cursor: Any, sql: str, value: object, same: object) -> None:
+    found = select(cursor, sql, [value])
+    assert found.num_rows == 1
+    assert found == select(cursor, sql, [same])
+
+
+@pytest.mark.parametrize(
+    ("sql", "value", "said"),
+    [
+        ("SELECT count(*) FROM daily_prices('AAPL', ?)", dt.datetime(2013, 2, 26, 9, 30), "is not a date; write it as"),
+        ("SELECT count(*) FROM daily_prices('AAPL', ?)", dt.datetime(2013, 2, 26, tzinfo=dt.UTC), "is not a date"),
+        ("SELECT ticker FROM reference.tb_meta WHERE meta_id = ?", 4.5, "is not a whole number"),
+    ],
+)
+def test_a_value_that_is_another_one_is_refused(cursor: Any, sql: str, value: object, said: str) -> None:
+    assert said in refused(cursor, sql, [value])
+
+
 def test_only_one_row_of_parameters_is_taken(cursor: Any) -> None:
     rows = pa.record_batch([pa.array([1, 2])], names=["1"])
     assert "2 rows of parameters are bound; one is taken" in refused(cursor, "SELECT CAST(? AS INTEGER)", rows)
@@ -226,6 +255,11 @@ def test_a_literal_in_a_call_is_bound_as_a_request_is(cursor: Any) -> None:
         ("SELECT * FROM price_history(ARRAY[], DATE '2010-01-01')", "bad-parameter] price_history.meta_ids = [] has 0"),
         ("SELECT * FROM daily_price('AAPL')", "sql-refused] FROM takes datasets, and there is none named 'daily_price'; did"),
         ("SELECT nothing FROM reference.tb_meta", "sql-refused] there is no column 'nothing' here"),
+        ("SHOW TABLES", "not SHOW; the driver says which tables and columns there are (getTables, adbc_get_objects)"),
+        ("describe daily_prices", "not DESCRIBE; the driver says which tables and columns there are"),
+        ("EXPLAIN SELECT 1", "not EXPLAIN; the action explain shows the plan of a statement"),
+        ("SELECT table_name FROM information_schema.tables", "there is no table 'information_schema.tables'; the driver"),
+        ("SELECT * FROM daily_prices(%s, DATE '2010-01-04')", "; a parameter is written as ?"),
         ("SELECT nam FROM reference.tb_meta", "sql-refused] there is no column 'nam' here; did you mean 'name'?"),
         ("SELECT trade_dat FROM price_history(ARRAY[1], DATE '2013-01-02')", "did you mean 'trade_date'?"),
         ("SELECT meta_id FROM reference.tb_meta AS a JOIN reference.tb_meta AS b ON a.name = b.name", "which column 'meta_id' is"),
@@ -311,8 +345,6 @@ def test_a_server_that_is_not_there_says_so(adbc_connect: Connect) -> None:
 
 
 def test_pandas_reads_sql(adbc_connection: Any) -> None:
-    import pandas as pd
-
     frame = pd.read_sql(f"SELECT trade_date, close FROM {AAPL}", adbc_connection)
     assert list(frame.columns) == ["trade_date", "close"]
     assert frame["close"].iloc[0] == pytest.approx(214.01, abs=1e-4)

@@ -1,4 +1,4 @@
-"""The Java and Go programs of docs/clients.md print what the page says, with the real drivers of these languages."""
+"""The Java, Go and Rust programs of docs/clients.md print what the page says, with the real drivers of these languages."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.fix_jdbc import Jdbc
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
-# The modules of the Go program, with their sums.
-MODULES = ROOT / "tests" / "go"
-# The first build compiles gRPC and more: 100 s on two idle cores, and the machine may be busy.
-_GO_S = 900
+# The libraries of the programs, with their sums.
+GO, RUST = ROOT / "tests" / "go", ROOT / "tests" / "rust"
+# The first build compiles gRPC and more: 100 s on two idle cores for Go, and the machine may be busy.
+_BUILD_S = 900
 
 
 def program(language: str, marked: str, server: Server) -> tuple[str, str]:
@@ -35,27 +35,50 @@ def test_the_jdbc_program_prints_what_the_page_says(jdbc: Jdbc, demo_server: Ser
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(_GO_S)
-def test_the_go_program_prints_what_the_page_says(demo_server: Server, tmp_path: Path) -> None:
-    if shutil.which("go") is None:
-        pytest.skip("the Go program of docs/clients.md needs Go; there is none")
-    code, said = program("go", "flightsql", demo_server)
+@pytest.mark.timeout(_BUILD_S)
+@pytest.mark.parametrize("library", ["NewClientWithMiddleware", "flightsql"])
+def test_the_go_programs_print_what_the_page_says(library: str, demo_server: Server, tmp_path: Path) -> None:
+    _needed("go")
+    code, said = program("go", library, demo_server)
     for name in ("go.mod", "go.sum"):
-        shutil.copy(MODULES / name, tmp_path)
+        shutil.copy(GO / name, tmp_path)
     (tmp_path / "main.go").write_text(code, encoding="utf-8")
-    downloaded = _go(tmp_path, "mod", "download")
-    if downloaded.returncode and os.environ.get("CI") != "true":
-        pytest.skip(f"the Go program's modules cannot be had: {downloaded.stderr.splitlines()[-1][:200]}")
+    _had(_run(tmp_path, "go", "mod", "download"))
     # Without a version control system to ask, which a temporary folder has not.
-    done = _go(tmp_path, "run", "-buildvcs=false", ".")
+    done = _run(tmp_path, "go", "run", "-buildvcs=false", ".")
     assert done.returncode == 0, done.stderr
     assert done.stdout == said
 
 
-def _go(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["go", *command], cwd=folder, capture_output=True, text=True, timeout=_GO_S, check=False)
+@pytest.mark.soak
+@pytest.mark.timeout(_BUILD_S)
+def test_the_rust_program_prints_what_the_page_says(demo_server: Server, tmp_path: Path) -> None:
+    _needed("cargo")
+    code, said = program("rust", "FlightClient", demo_server)
+    for name in ("Cargo.toml", "Cargo.lock"):
+        shutil.copy(RUST / name, tmp_path)
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "main.rs").write_text(code, encoding="utf-8")
+    _had(_run(tmp_path, "cargo", "fetch", "--locked"))
+    done = _run(tmp_path, "cargo", "run", "-q", "--locked", "--offline")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == said
+
+
+def _needed(tool: str) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"a program of docs/clients.md needs {tool}; there is none")
+
+
+def _had(downloaded: subprocess.CompletedProcess[str]) -> None:
+    if downloaded.returncode and os.environ.get("CI") != "true":
+        pytest.skip(f"the program's libraries cannot be had: {downloaded.stderr.splitlines()[-1][:200]}")
+
+
+def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_BUILD_S, check=False)
 
 
 def test_no_language_is_shown_without_a_test_but_r() -> None:
     # Python: tests/clients/test_python_docs.py. Java: here, and clients/java.
-    assert set(re.findall(r"^```(\w+)$", PAGE, re.MULTILINE)) - {"sh", "xml"} == {"python", "java", "go", "r"}
+    assert set(re.findall(r"^```(\w+)$", PAGE, re.MULTILINE)) - {"sh", "xml"} == {"python", "java", "go", "rust", "r"}

@@ -11,7 +11,7 @@ import pyarrow.flight as flight
 import pytest
 
 from flight_server.errors import Denied, InvalidRequest
-from flight_server.model import Caller
+from flight_server.model import Caller, ParamType
 from flight_server.service.descriptors import Tickets
 from flight_server.service.flight_sql import messages, prepared
 from flight_server.service.flight_sql.prepared import Handles
@@ -194,7 +194,9 @@ def test_closing_leaves_nothing_and_can_be_done_twice(sql_client: flight.FlightC
 
 def test_maps_are_bound_with_their_keys_as_the_json_form_has_them() -> None:
     def bound(kind: pa.DataType, entries: list[tuple[object, object]] | None) -> object:
-        return prepared.values(pa.table({"1": pa.array([entries], kind)}), 1)["1"]
+        key, item = ("bool", "int32") if kind.key_type == pa.bool_() else ("int32", "float64")
+        wanted = ParamType("map", key=ParamType(key), item=ParamType(item))
+        return prepared.values(pa.table({"1": pa.array([entries], kind)}), [wanted])["1"]
 
     assert bound(pa.map_(pa.bool_(), pa.int32()), [(True, 1), (False, 0)]) == {"true": 1, "false": 0}
     assert bound(pa.map_(pa.int32(), pa.float64()), []) == {}

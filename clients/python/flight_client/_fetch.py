@@ -7,6 +7,7 @@ seen at once, and then cancels the streams on the server.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections import deque
@@ -42,6 +43,7 @@ class Fetch:
         for endpoint in info.endpoints:
             if endpoint.locations and not _LOCAL & {location.uri for location in endpoint.locations}:
                 raise Unsupported("unsupported", "the answer is at another server; this client stays with its own")
+        self._process = os.getpid()
         self._transport = transport
         self._tickets = [endpoint.ticket for endpoint in info.endpoints]
         self._ordered = info.ordered
@@ -82,6 +84,9 @@ class Fetch:
 
     def close(self) -> None:
         """Cancel what still runs and forget what has come. Twice is once."""
+        if os.getpid() != self._process:
+            # A fork has neither the threads nor the right to the sockets.
+            return
         self._closed.set()
         with self._changed:
             running = list(self._running)

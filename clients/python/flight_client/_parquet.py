@@ -17,6 +17,8 @@ def write(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch], comp
 
     Memory holds one row group at most. Whatever goes wrong, Ctrl-C too, leaves `path` as it was and no other file.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "this is a folder; name a file in it", str(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)

@@ -12,17 +12,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 import pyarrow.flight as flight
 import pyarrow.ipc as ipc
 
+from flight_client import _process
+from flight_client._credential import Credential, Headers
 from flight_client.errors import (
     RETRIED,
     FlightDataError,
     InvalidRequest,
     ServerError,
-    Unauthenticated,
     Unavailable,
     from_wire,
 )
@@ -31,6 +33,7 @@ from flight_client.settings import Settings
 _R = TypeVar("_R")
 # What pyarrow's client can connect to.
 _SCHEMES = ("grpc", "grpc+tcp", "grpc+tls", "grpc+unix")
+_ADDRESS = "write the address as grpc://localhost:8815"
 # First pause, longest pause, and the time after which a busy server is reported: a person waits that long, not longer.
 RETRY_FIRST_S, RETRY_MAX_S, RETRY_TOTAL_S = 0.2, 5.0, 30.0
 # Everything but a stream answers within milliseconds; a server that says nothing for so long never will.
@@ -45,10 +48,10 @@ class Transport:
 
     def __init__(self, settings: Settings) -> None:
         _check_address(settings.url)
+        _process.connects()
         self.url = settings.url
         self._settings = settings
         self._watch = _Watch()
-        self._headers: list[tuple[bytes, bytes]] = []
         options = {
             "tls_root_certs": _pem(settings.tls_roots),
             "cert_chain": _pem(settings.cert),
@@ -56,13 +59,16 @@ class Transport:
         }
         given = {name: value for name, value in options.items() if value is not None}
         self._client = flight.FlightClient(settings.url, middleware=[self._watch], **given)
-        if settings.token is not None:
-            self._headers = [(b"authorization", b"Bearer " + settings.token.encode())]
-        elif settings.user is not None:
-            self._log_in()
+        self._credential = Credential(settings.token, None if settings.user is None else self._log_in)
 
     def close(self) -> None:
         self._client.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a connection and its queries cannot be copied or pickled; connect(…) where they are needed, "
+            "or pass the rows on, q.arrow()"
+        )
 
     def list_flights(self) -> list[flight.FlightInfo]:
         return self._call(lambda options: list(self._client.list_flights(b"", options)))
@@ -86,33 +92,34 @@ class Transport:
     def open(self, ticket: flight.Ticket) -> Stream:
         """A stream that has begun: its schema is known. No time limit: the server has one for each dataset."""
         with self._watch.trailers() as trailers:
-            reader = self._mended(lambda: self._client.do_get(ticket, self._options(None)))
+            reader = self._mended(lambda options: self._client.do_get(ticket, options), None)
         return Stream(reader, trailers)
 
     def _call(self, call: Callable[[flight.FlightCallOptions], _R]) -> _R:
-        return retried(lambda: self._mended(lambda: call(self._options(CALL_TIMEOUT_S))))
+        return retried(lambda: self._mended(call, CALL_TIMEOUT_S))
 
-    def _mended(self, call: Callable[[], _R]) -> _R:
-        """`call` with its errors translated, and once more with a new token where the old one has expired."""
+    def _mended(self, call: Callable[[flight.FlightCallOptions], _R], timeout_s: float | None) -> _R:
+        """`call` with its errors translated, and once more with a new session where the old one has ended."""
+        _process.check()
+        used = self._credential.headers
         try:
-            return call()
+            return call(_options(used, timeout_s))
         except Exception as error:  # noqa: BLE001 - the one place where pyarrow's errors become ours
             ours = from_wire(error)
-        if isinstance(ours, Unauthenticated) and ours.code == "expired-credential" and self._settings.user is not None:
-            self._log_in()
+        if self._credential.renewed(used, ours.code):
             try:
-                return call()
+                return call(_options(self._credential.headers, timeout_s))
             except Exception as error:  # noqa: BLE001 - as above
                 ours = from_wire(error)
         raise ours
 
-    def _log_in(self) -> None:
+    def _log_in(self) -> Headers:
         limit = flight.FlightCallOptions(timeout=CALL_TIMEOUT_S)
         try:
             pair = self._client.authenticate_basic_token(self._settings.user, self._settings.password, limit)
         except Exception as error:  # noqa: BLE001 - as in `_mended`
             raise from_wire(self._reason(error, limit)) from None
-        self._headers = [pair]
+        return [pair]
 
     def _reason(self, error: Exception, limit: flight.FlightCallOptions) -> Exception:
         """`error`, or why nobody answers: of a handshake pyarrow then says only that it could not finish writing."""
@@ -123,10 +130,6 @@ class Transport:
                 if isinstance(reason, flight.FlightUnavailableError | flight.FlightTimedOutError):
                     error = reason
         return error
-
-    def _options(self, timeout_s: float | None) -> flight.FlightCallOptions:
-        headers = [*self._headers, *_trace()]
-        return flight.FlightCallOptions(timeout=timeout_s, headers=headers, read_options=_READ)
 
 
 class Stream:
@@ -164,6 +167,10 @@ class Stream:
 
     def cancel(self) -> None:
         self._reader.cancel()
+
+
+def _options(headers: Headers, timeout_s: float | None) -> flight.FlightCallOptions:
+    return flight.FlightCallOptions(timeout=timeout_s, headers=[*headers, *_trace()], read_options=_READ)
 
 
 def _trace() -> list[tuple[bytes, bytes]]:
@@ -217,7 +224,18 @@ def _pem(file: Any) -> bytes | None:
 def _check_address(url: str) -> None:
     scheme, mark, host = url.partition("://")
     if not mark or not host or scheme not in _SCHEMES:
-        raise InvalidRequest("bad-request", f"{url!r} is no address; write the address as grpc://localhost:8815")
+        raise InvalidRequest("bad-request", f"{url!r} is no address; {_ADDRESS}")
+    if scheme == "grpc+unix":
+        return
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidRequest("bad-request", f"{url!r} is no address: {error}; {_ADDRESS}") from None
+    if port is None:
+        raise InvalidRequest("bad-request", f"{url!r} names no port; {_ADDRESS}")
+    if parts.path not in ("", "/") or parts.query:
+        raise InvalidRequest("bad-request", f"{url!r} says more than an address; {_ADDRESS}")
 
 
 class _Watch(flight.ClientMiddlewareFactory):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+_ROWS = "its rows come by arrow(), pl(), df(), reader(), duck(…) and to_parquet(…), as in q.df().head()"
+
 
 class Answer:
     """Something that can be read as rows, any number of times. Every reading asks the server anew."""
@@ -61,10 +63,14 @@ class Answer:
 
         def __getattr__(self, name: str) -> object:
             """Only asked for what is not there."""
-            raise AttributeError(
-                f"a {type(self).__name__.lower()} has no {name!r}: its rows come by arrow(), pl(), df(), "
-                "reader(), duck(…) and to_parquet(…), as in q.df().head()"
-            )
+            raise AttributeError(f"a {type(self).__name__.lower()} has no {name!r}: {_ROWS}")
+
+        def __getitem__(self, key: object) -> object:
+            raise TypeError(f"a {type(self).__name__.lower()} is no table yet: {_ROWS}")
+
+        def __array__(self, *_: object, **__: object) -> object:
+            """Without it numpy and pandas make an array of one object, or a frame of record batches."""
+            raise TypeError(f"a {type(self).__name__.lower()} is no array: {_ROWS}")
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return _fetch.batches(self._transport, self._info(), ended=self._told)
@@ -80,12 +86,14 @@ class Answer:
     def df(self, **options: Any) -> pd.DataFrame:
         """The whole answer as a pandas DataFrame; `options` are those of `pyarrow.Table.to_pandas`. Needs pandas.
 
-        Dates become datetime64. Whole numbers with nulls become floats, as pandas has it;
-        `types_mapper=pandas.ArrowDtype` keeps every type exactly.
+        Dates become datetime64. Whole numbers with nulls become pandas' Int64 and its like: as floats, which pyarrow
+        makes of them, large ones would be others. `types_mapper=pandas.ArrowDtype` keeps every type exactly.
         """
         with _needed("pandas"):
-            import pandas  # noqa: F401 - before anything is asked; Arrow imports it too
-        return self.arrow().to_pandas(**{"date_as_object": False, **options})
+            import pandas
+        table = self.arrow()
+        whole = {} if "types_mapper" in options else _whole_numbers(table, pandas)
+        return table.to_pandas(**{"date_as_object": False, **options}).assign(**whole)
 
     def duck(self, sql: str, **tables: Any) -> pa.Table:
         """Run DuckDB SQL here over the answer, called `this`, and give its result. Needs duckdb.
@@ -116,6 +124,17 @@ class Answer:
 
     def _told(self, receipt: str | None) -> None:
         self._receipt = receipt
+
+
+def _whole_numbers(table: pa.Table, pandas: Any) -> dict[str, Any]:
+    """The columns of integers that have nulls, by name, as pandas keeps them exactly."""
+    kinds = {pa.int8(): "Int8", pa.int16(): "Int16", pa.int32(): "Int32", pa.int64(): "Int64"}
+    dtypes = {kind: getattr(pandas, f"{name}Dtype")() for kind, name in kinds.items()}
+    return {
+        field.name: column.to_pandas(types_mapper=dtypes.get)
+        for field, column in zip(table.schema, table.columns, strict=True)
+        if field.type in dtypes and column.null_count
+    }
 
 
 @contextmanager

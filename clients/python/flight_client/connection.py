@@ -13,11 +13,16 @@ from flight_client import settings
 from flight_client._transport import Transport
 from flight_client.contract import Contract, contract_of, did_you_mean
 from flight_client.dataset import Dataset
-from flight_client.errors import FlightDataError, NotFound
+from flight_client.errors import FlightDataError, InvalidRequest, NotFound
+from flight_client.query import Query, Request
 from flight_client.submission import Submission
+from flight_client.values import ANY, to_json
 
 # Contracts asked for at once when all are shown: enough to hide a slow line, too few to matter to a server.
 _DESCRIBED_AT_ONCE = 8
+
+# What other libraries call it.
+_SQL = frozenset({"execute", "query", "read_sql", "read_database", "select", "sql_query", "cursor"})
 
 
 def connect(
@@ -80,6 +85,21 @@ class Connection:
             raise NotFound("unknown-dataset", f"there is no dataset {name!r}{hint} {known}")
         return Dataset(self._transport, lambda fresh: self._contract(name, version, fresh), name, self._progress)
 
+    def sql(self, statement: str, params: Iterable[object] = ()) -> Query:
+        """SQL of one's own as a question: a SELECT over datasets, `FROM daily_prices(ticker => ?, start_date => ?)`.
+
+        `params` are the values of the `?`, in their order. Nothing is checked before the answer is asked for; a
+        statement that is not run is InvalidRequest (sql-refused) then.
+        """
+        if not isinstance(statement, str):
+            raise InvalidRequest("bad-request", f"SQL is text, not a {type(statement).__name__}")
+        if isinstance(params, str | bytes | Mapping) or not isinstance(params, Iterable):
+            raise InvalidRequest(
+                "bad-parameter", 'params is a list of the values of the ?, in their order: db.sql("… ? … ?", [a, b])'
+            )
+        values = {str(number): to_json(value, ANY, f"parameter {number} (?)") for number, value in enumerate(params, 1)}
+        return Query(self._transport, Request(values, sql=statement), self._progress)
+
     def submission(self, query_id: str) -> Submission:
         """A query that was submitted before, here or by another process of the same caller."""
         return Submission(self._transport, query_id, query_id, self._progress)
@@ -122,7 +142,7 @@ class Connection:
         try:
             return self.dataset(name)
         except NotFound as error:
-            raise UnknownDataset(error.message) from None
+            raise UnknownDataset(error.code, error.message) from None
 
     def __getattr__(self, name: str) -> Dataset:
         # Tools look for many names that nobody wrote; none of them is worth a question to the server.
@@ -131,7 +151,8 @@ class Connection:
         try:
             return self.dataset(name)
         except FlightDataError as error:
-            raise AttributeError(str(error), name=name, obj=self) from None
+            asked = "; SQL is asked by db.sql(…)" if name in _SQL else ""
+            raise AttributeError(f"{error}{asked}", name=name, obj=self) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.datasets())
@@ -189,6 +210,3 @@ class Connection:
 
 class UnknownDataset(NotFound, KeyError):
     """`db["name"]` for a name that is not there: a KeyError too, as Python's mappings have it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("unknown-dataset", message)

@@ -69,7 +69,7 @@ class Dataset:
             value = bound.get(parameter.name)
             if parameter.name in bound and (parameter.required or value is not None):
                 params[parameter.name] = to_json(value, parameter.type, parameter.name)
-        return Query(self._transport, Request(contract.name, params, contract.version), self._bar)
+        return Query(self._transport, Request(params, contract.name, version=contract.version), self._bar)
 
 
 def _bind(contract: Contract, args: tuple[object, ...], given: dict[str, object]) -> dict[str, object]:

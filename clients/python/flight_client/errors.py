@@ -144,7 +144,8 @@ def from_wire(error: BaseException, *, rows_seen: bool = False) -> FlightDataErr
             return Unavailable("connection-lost", f"the stream broke off, the rows so far are not all: {message}")
         hint = next((found for said, found in _HINTS.items() if said in message), "")
         return Unavailable("unreachable", f"there is no answer from the server{hint}: {message}")
-    return _by_status(error, ServerError)("unexpected", message or type(error).__name__)
+    hint = "; this is not the port of Flight, 8815 unless set otherwise" if message == "Method not found!" else ""
+    return _by_status(error, ServerError)("unexpected", (message or type(error).__name__) + hint)
 
 
 def _by_status(error: BaseException, default: type[FlightDataError]) -> type[FlightDataError]:

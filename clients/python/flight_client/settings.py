@@ -37,7 +37,8 @@ def load(arguments: Mapping[str, str | Path | None], environ: Mapping[str, str] 
     file = config_file(environ)
     sources = [
         {name: str(value) for name, value in arguments.items() if value is not None},
-        {name: environ[key] for name in _NAMES if (key := _PREFIX + name.upper()) in environ},
+        # Set to nothing is how scripts unset a variable.
+        {name: environ[key] for name in _NAMES if environ.get(key := _PREFIX + name.upper())},
         _read(file),
     ]
     url = next((source["url"] for source in sources if "url" in source), None)

@@ -88,10 +88,10 @@ class Submission(Answer):
         return flight.FlightInfo.deserialize(self._transport.action("result", {"id": self.id}))
 
 
-def submitted(transport: Transport, request: Mapping[str, Any], bar: bool) -> Submission:
+def submitted(transport: Transport, request: Mapping[str, Any], label: str, bar: bool) -> Submission:
     """Hand a request to the server's `submit`."""
     found = transport.action_json("submit", request)
-    return Submission(transport, found["id"], request["dataset"], bar)
+    return Submission(transport, found["id"], label, bar)
 
 
 def _failure(text: str) -> Exception:

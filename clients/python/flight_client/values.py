@@ -16,13 +16,16 @@ from typing import Any
 
 from flight_client.errors import InvalidRequest
 
+# The kind of a parameter that only the server knows.
+ANY = "text, numbers, bools, dates, lists and maps"
+
 
 def to_json(value: object, kind: str, name: str) -> object:
     """`value` of the parameter `name`, which is declared as `kind`. Raises InvalidRequest (bad-parameter)."""
     value = _plain(value)
     word, _, rest = kind.partition("<")
     if isinstance(value, Mapping):
-        key, _, item = rest[:-1].partition(", ")
+        key, _, item = rest[:-1].partition(", ") if rest else (kind, "", kind)
         return {_key(to_json(k, key, name)): to_json(v, item, name) for k, v in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         return [to_json(item, rest[:-1] if word == "list" else kind, name) for item in value]
@@ -31,7 +34,7 @@ def to_json(value: object, kind: str, name: str) -> object:
     if isinstance(value, dt.date):
         return value.isoformat()
     if isinstance(value, Decimal):
-        return str(value)
+        return _number(value, kind)
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidRequest("bad-parameter", f"{name}: {value!r} is no value to ask for")
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -64,10 +67,17 @@ def _datetimes(value: Any) -> object:
 
 
 def _moment(value: dt.datetime, kind: str) -> str:
-    # Libraries hand out midnights where a day is meant: a pandas Timestamp is a datetime.
-    if kind == "date" and value.time() == dt.time() and value.tzinfo is None:
+    # Libraries hand out midnights where a day is meant: a pandas Timestamp is a datetime. A timestamp takes a day, too.
+    if kind in ("date", ANY) and value.time() == dt.time() and value.tzinfo is None:
         return value.date().isoformat()
     return value.isoformat()
+
+
+def _number(value: Decimal, kind: str) -> object:
+    """Text, as decimals go; a number where a float may be wanted, unless that would lose digits."""
+    near = float(value)
+    exact = math.isfinite(near) and Decimal(repr(near)) == value
+    return near if kind.startswith("float") or (kind == ANY and exact) else str(value)
 
 
 def _key(value: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -58,18 +58,20 @@ def _bound_as(kind: pa.DataType) -> pa.DataType:
     return pa.timestamp("ms", kind.tz) if pa.types.is_timestamp(kind) else kind
 
 
-def values(table: pa.Table, count: int) -> dict[str, object]:
+def values(table: pa.Table, types: Sequence[ParamType]) -> dict[str, object]:
     """The one row of parameters that a client binds, as JSON values by number. Raises InvalidRequest."""
+    count = len(types)
     if table.num_rows != 1:
         raise InvalidRequest("bad-parameter", f"{table.num_rows} rows of parameters are bound; one is taken")
     if table.num_columns != count:
         raise InvalidRequest(
             "bad-parameter", f"the statement has {count} parameters (?), and {table.num_columns} are bound"
         )
-    return {str(number): _value(number, column) for number, column in enumerate(table.columns, 1)}
+    bound = zip(types, table.columns, strict=True)
+    return {str(number): _value(number, wanted, column) for number, (wanted, column) in enumerate(bound, 1)}
 
 
-def _value(number: int, column: pa.ChunkedArray) -> object:
+def _value(number: int, wanted: ParamType, column: pa.ChunkedArray) -> object:
     kind = column.type
     if pa.types.is_timestamp(kind):
         # Python's datetime has microseconds; what has more digits is refused rather than cut.
@@ -86,9 +88,29 @@ def _value(number: int, column: pa.ChunkedArray) -> object:
     if pa.types.is_map(kind) and found == []:
         return {}
     try:
-        return _json(found)
+        return _json(_fitted(wanted, found))
     except ValueError as error:
         raise InvalidRequest("bad-parameter", f"parameter {number} (?) {error}") from None
+
+
+def _fitted(wanted: ParamType, found: Any) -> Any:
+    """A value of Python as the parameter's type has it, where a driver sends the same value as another type.
+
+    A pandas Timestamp is a midnight where a day is meant, a decimal a float, and a float that came from a column with
+    nulls a whole number.
+    """
+    if isinstance(found, list) and wanted.item is not None:
+        return [
+            (each[0], _fitted(wanted.item, each[1])) if isinstance(each, tuple) else _fitted(wanted.item, each)
+            for each in found
+        ]
+    if isinstance(found, datetime) and wanted.kind == "date" and found.tzinfo is None and found.time() == time():
+        return found.date()
+    if isinstance(found, Decimal) and wanted.kind in ("float32", "float64"):
+        return float(found)
+    if isinstance(found, float) and wanted.kind in ("int32", "int64") and found.is_integer():
+        return int(found)
+    return found
 
 
 def _json(found: Any) -> object:

@@ -102,7 +102,7 @@ class FlightSql:
         request = self._handles.read(message.prepared_statement_handle, caller)
         asked(request)
         types = self._pipeline.prepare(request, caller).parameters
-        bound = prepared.values(self._read(reader), len(types))
+        bound = prepared.values(self._read(reader), types)
         handle = self._handles.make(request.sql or "", caller, bound)
         answer = messages.new("DoPutPreparedStatementResult", prepared_statement_handle=handle)
         writer.write(pa.py_buffer(answer.SerializeToString()))

@@ -1,20 +1,12 @@
 package io.athenaflight.client;
 
 import io.grpc.ManagedChannel;
-import io.grpc.netty.GrpcSslContexts;
 import io.grpc.netty.NettyChannelBuilder;
 import io.netty.channel.ChannelOption;
 import io.netty.channel.socket.nio.NioChannelOption;
-import io.netty.handler.ssl.SslContextBuilder;
-import java.io.IOException;
-import java.io.InputStream;
-import java.io.UncheckedIOException;
 import java.net.SocketOption;
 import java.net.URI;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.util.Map;
-import javax.net.ssl.SSLException;
 import jdk.net.ExtendedSocketOptions;
 
 /**
@@ -35,38 +27,17 @@ final class Channels {
 
   private static final Map<String, Integer> SECONDS = Map.of("TCP_KEEPIDLE", 30, "TCP_KEEPINTVL", 10, "TCP_KEEPCNT", 3);
 
-  /** PEM files, each null where there is none. They are read here, and not again. */
-  record Tls(Path roots, Path certificate, Path key) {}
-
   private Channels() {}
 
   /** {@code tls} is null for a connection without. Nothing is connected yet. */
-  static ManagedChannel to(URI url, Tls tls) {
+  static ManagedChannel to(URI url, Certificates.Tls tls) {
     NettyChannelBuilder builder = NettyChannelBuilder.forAddress(url.getHost(), url.getPort());
     // A batch is at most 8 MiB, a plan or a contract some kB; that is the server's to keep.
     builder.maxInboundMessageSize(Integer.MAX_VALUE).maxInboundMetadataSize(Integer.MAX_VALUE).maxTraceEvents(0);
     boolean epoll = isEpoll();
     builder.withOption(ChannelOption.SO_KEEPALIVE, true);
     KEEPALIVE.forEach((name, option) -> builder.withOption(keepalive(name, option, epoll), SECONDS.get(name)));
-    if (tls == null) {
-      return builder.usePlaintext().build();
-    }
-    try (InputStream roots = opened(tls.roots);
-        InputStream certificate = opened(tls.certificate);
-        InputStream key = opened(tls.key)) {
-      SslContextBuilder context = GrpcSslContexts.forClient();
-      if (roots != null) {
-        context.trustManager(roots);
-      }
-      if (certificate != null) {
-        context.keyManager(certificate, key);
-      }
-      return builder.sslContext(context.build()).build();
-    } catch (SSLException error) {
-      throw new IllegalArgumentException("the certificates cannot be used: " + error.getMessage(), error);
-    } catch (IOException error) {
-      throw new UncheckedIOException("a certificate cannot be read", error);
-    }
+    return (tls == null ? builder.usePlaintext() : builder.sslContext(new Certificates(tls))).build();
   }
 
   /** Of netty's native sockets by its name, which its pool of options knows without their library. */
@@ -81,9 +52,5 @@ final class Channels {
     } catch (ReflectiveOperationException | LinkageError error) {
       return false;
     }
-  }
-
-  private static InputStream opened(Path file) throws IOException {
-    return file == null ? null : Files.newInputStream(file);
   }
 }

@@ -39,7 +39,9 @@ public final class ClientBuilder {
   ClientBuilder(String url) {
     this.url = URI.create(url);
     boolean known = "grpc".equals(this.url.getScheme()) || "grpc+tls".equals(this.url.getScheme());
-    if (!known || this.url.getHost() == null || this.url.getPort() < 0) {
+    // A path would choose nothing.
+    boolean more = this.url.getRawPath() != null && !this.url.getRawPath().matches("/?");
+    if (!known || more || this.url.getHost() == null || this.url.getPort() < 0) {
       throw new IllegalArgumentException(url + " is no address of a server; " + FORMS);
     }
   }
@@ -68,13 +70,16 @@ public final class ClientBuilder {
     return this;
   }
 
-  /** The authorities to trust instead of Java's own: a PEM file. */
+  /** The authorities to trust instead of Java's own: a PEM file, looked at for each new connection. */
   public ClientBuilder tlsRoots(Path pem) {
     roots = pem;
     return this;
   }
 
-  /** A client certificate: PEM files, the key in PKCS #8. They are read by {@link #connect} and not again. */
+  /**
+   * A client certificate: PEM files, the key in PKCS #8. They are looked at for each new connection, so that one that is
+   * replaced in time needs nothing else; connections that are there go on with theirs.
+   */
   public ClientBuilder clientCertificate(Path certificatePem, Path keyPem) {
     certificate = certificatePem;
     key = keyPem;
@@ -134,7 +139,7 @@ public final class ClientBuilder {
         parent == null ? new RootAllocator() : parent.newChildAllocator("athena-flight", 0, Long.MAX_VALUE);
     Transport transport = null;
     try {
-      transport = transport(allocator, Channels.to(url, tls ? new Channels.Tls(roots, certificate, key) : null));
+      transport = transport(allocator, Channels.to(url, tls ? new Certificates.Tls(roots, certificate, key) : null));
       return new FlightDataClient(transport, allocator);
     } finally {
       if (transport == null) {

@@ -2,10 +2,13 @@ package io.athenaflight.client;
 
 import java.util.Map;
 import java.util.function.Supplier;
+import java.util.regex.Pattern;
 
 /** What a call carries to say who asks: nothing, a bearer token, or the token that answers a password. Thread-safe. */
 final class Credential {
   static final String AUTHORIZATION = "authorization";
+
+  private static final Pattern TOKEN = Pattern.compile("[!-~ ]+");
 
   private final Supplier<String> token;
   private final Supplier<String> login;
@@ -32,7 +35,12 @@ final class Credential {
       throw new IllegalStateException("the supplier of tokens gave none");
     }
     // Files of tokens end with a line end, which no header may hold.
-    return Map.of(AUTHORIZATION, "Bearer " + found.strip());
+    String bearer = found.strip();
+    if (!TOKEN.matcher(bearer).matches()) {
+      // gRPC would log it, and leave the header out.
+      throw new IllegalStateException(bearer.isEmpty() ? "the token is empty" : "the token has signs that no header can hold");
+    }
+    return Map.of(AUTHORIZATION, "Bearer " + bearer);
   }
 
   /**

@@ -35,6 +35,8 @@ final class Errors {
           FlightStatusCode.TIMED_OUT, TimedOut::new,
           FlightStatusCode.CANCELLED, Cancelled::new);
 
+  private static final String OTHER_PORT = "this is not the port of Flight, 8815 unless set otherwise";
+
   // What gRPC says where an address is nearly right, and what to do about it.
   private static final Map<String, String> HINTS =
       Map.of(
@@ -42,7 +44,7 @@ final class Errors {
           "not an SSL/TLS record", "; it speaks no TLS, write grpc://",
           "Network closed for unknown reason", "; if it speaks TLS, write grpc+tls://",
           "PKIX path", "; tlsRoots names the PEM file of an authority of one's own",
-          "First received frame was not SETTINGS", "; this is not the port of Flight, 8815 unless set otherwise");
+          "First received frame was not SETTINGS", "; " + OTHER_PORT);
 
   private Errors() {}
 
@@ -96,7 +98,8 @@ final class Errors {
     if (status.code() == FlightStatusCode.CANCELLED) {
       return new Cancelled("cancelled", "the call was cancelled on this side: " + text);
     }
-    return byStatus.apply("unexpected", text);
+    boolean other = text.startsWith("Method not found");
+    return byStatus.apply("unexpected", other ? text + "; " + OTHER_PORT : text);
   }
 
   /** gRPC ends a call that way, as if it were cancelled, where a batch found no place. */

@@ -39,6 +39,9 @@ final class Transport implements AutoCloseable {
   /** The server asks for these to be tried again; a lost connection may have done half of the work. */
   static final Set<String> RETRIED = Set.of("busy", "draining", "engine-throttled");
 
+  // A session or token that ran out, and one that the server no longer takes: it was started anew with another secret.
+  private static final Set<String> ENDED = Set.of("expired-credential", "bad-credential");
+
   // The pauses between tries grow up to this, or stay at the first one where that is longer.
   private static final long RETRY_MAX_MS = 5_000;
 
@@ -137,13 +140,13 @@ final class Transport implements AutoCloseable {
     }
   }
 
-  /** {@code call} with a credential, its errors translated, and once more where the credential has expired. */
+  /** {@code call} with a credential, its errors translated, and once more where the credential is good no longer. */
   <T> T mended(Function<Map<String, String>, T> call) {
     Map<String, String> used = credential.headers();
     try {
       return translated(() -> call.apply(used));
     } catch (Unauthenticated error) {
-      if (!error.code().equals("expired-credential") || !credential.renewed(used)) {
+      if (!ENDED.contains(error.code()) || !credential.renewed(used)) {
         throw error;
       }
     }

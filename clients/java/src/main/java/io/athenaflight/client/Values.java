@@ -1,6 +1,7 @@
 package io.athenaflight.client;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.StreamWriteFeature;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.json.JsonMapper;
@@ -23,11 +24,13 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/** Java's values as the JSON form of the protocol writes them: dates ISO 8601, decimals as text. */
+/** Java's values as the JSON form of the protocol writes them: dates ISO 8601, decimals with all their digits. */
 final class Values {
   private static final ObjectMapper MAPPER =
       JsonMapper.builder()
           .addModule(new JavaTimeModule())
+          // The server reads numbers digit by digit, for decimals and for floats; of text it takes decimals only.
+          .enable(StreamWriteFeature.WRITE_BIGDECIMAL_AS_PLAIN)
           .disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
           .build();
 
@@ -86,9 +89,6 @@ final class Values {
   }
 
   private static Object number(Number value, String name) {
-    if (value instanceof BigDecimal decimal) {
-      return decimal.toPlainString();
-    }
     if (value instanceof Double || value instanceof Float) {
       if (!Double.isFinite(value.doubleValue())) {
         throw new InvalidRequest("bad-parameter", name + ": " + value + " is no value to ask for");
@@ -99,7 +99,8 @@ final class Values {
         || value instanceof Integer
         || value instanceof Short
         || value instanceof Byte
-        || value instanceof BigInteger) {
+        || value instanceof BigInteger
+        || value instanceof BigDecimal) {
       return value;
     }
     throw cannotBeSent(value, name);

@@ -99,6 +99,26 @@ class AccessTest {
   }
 
   @Test
+  void aServerThatStartedAnewIsLoggedInToAgain() throws Exception {
+    try (Forwarder between = Forwarder.to(Servers.said("auth"), Servers.said("anew"));
+        FlightDataClient client =
+            FlightDataClient.builder(between.url()).login(Servers.said("user"), Servers.said("password")).connect()) {
+      assertEquals(Set.of(2), ports(client));
+      between.cut();
+      Servers.until(
+          () -> {
+            try {
+              return ports(client).equals(Set.of(2));
+            } catch (Unavailable error) {
+              // A call just as its connection ended.
+              return false;
+            }
+          });
+      assertEquals(2, between.connections());
+    }
+  }
+
+  @Test
   void aWrongPasswordIsToldAtOnceAndNotRepeated() {
     ClientBuilder wrong = FlightDataClient.builder(Servers.said("auth")).login(Servers.said("user"), "a-secret-word");
     Unauthenticated error = assertThrows(Unauthenticated.class, wrong::connect);
@@ -132,6 +152,22 @@ class AccessTest {
       assertUnreachable("it speaks no TLS, write grpc://", covered);
       assertUnreachable("this is not the port of Flight", http);
     }
+  }
+
+  @Test
+  void theHealthPortIsTold() {
+    try (FlightDataClient health = FlightDataClient.connect(Servers.said("health"))) {
+      assertEquals(
+          "Method not found!; this is not the port of Flight, 8815 unless set otherwise",
+          assertThrows(FlightDataException.Unsupported.class, health::datasets).said());
+    }
+  }
+
+  @Test
+  void anAddressEndsWithThePort() {
+    String said = assertThrows(IllegalArgumentException.class, () -> FlightDataClient.connect("grpc://x:1/prices")).getMessage();
+    assertEquals("grpc://x:1/prices is no address of a server; write grpc://host:port, or grpc+tls://host:port", said);
+    FlightDataClient.connect("grpc://x:1/").close();
   }
 
   @Test

@@ -45,6 +45,20 @@ class CredentialTest {
   }
 
   @Test
+  void aTokenThatIsNoneIsToldAndNotSent() {
+    for (String[] each :
+        new String[][] {
+          {"", "the token is empty"},
+          {" \n", "the token is empty"},
+          {"af_1\naf_2", "the token has signs that no header can hold"},
+          {"af_\u00e4", "the token has signs that no header can hold"}
+        }) {
+      Credential broken = new Credential(() -> each[0], null);
+      assertEquals(each[1], assertThrows(IllegalStateException.class, broken::headers).getMessage());
+    }
+  }
+
+  @Test
   void whoHasNothingElseHasNothingNew() {
     Credential fixed = new Credential(() -> "af_1", null);
     assertFalse(fixed.renewed(fixed.headers()));

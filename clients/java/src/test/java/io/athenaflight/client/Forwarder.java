@@ -54,12 +54,17 @@ final class Forwarder implements AutoCloseable {
     silent = connections;
   }
 
-  @Override
-  public void close() throws IOException {
-    listening.close();
+  /** Ends the connections that there are. */
+  void cut() throws IOException {
     for (Socket each : open) {
       each.close();
     }
+  }
+
+  @Override
+  public void close() throws IOException {
+    listening.close();
+    cut();
   }
 
   private void accept() throws IOException {

@@ -115,7 +115,7 @@ class StreamTest {
             Map.entry("moment", LocalDateTime.of(2024, 2, 29, 12, 30, 0, 123_456_000)),
             Map.entry("instant", Instant.parse("2024-02-29T12:30:00.000001Z")),
             Map.entry("numbers", List.of(1, 4, 99)),
-            Map.entry("weights", Map.of(1, 0.6, 2, 0.4)));
+            Map.entry("weights", Map.of(1, new BigDecimal("0.6"), 2, 0.4)));
     try (FlightDataClient client = Servers.client();
         BatchStream rows = client.stream("every_type", params)) {
       List<Object> row = row(rows.next(), 0);
