@@ -68,6 +68,8 @@ def test_pandas_keeps_whole_numbers_beside_nulls(db: Connection) -> None:
     assert frame["a"].to_list() == [2**53 + 1, pd.NA]
     assert list(frame.columns) == ["a", "b", "c", "d"]
     assert [str(kind) for kind in query.df(types_mapper={}.get).dtypes] == ["float64", "float64", "int32", "float64"]
+    assert query.df(integer_object_nulls=True)["a"].to_list() == [2**53 + 1, None]
+    assert str(query.df(categories=["a"]).dtypes["a"]) == "category"
 
 
 def test_pandas_can_keep_every_type(db: Connection) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _ROWS = "its rows come by arrow(), pl(), df(), reader(), duck(…) and to_parquet(…), as in q.df().head()"
 
+# Options of `to_pandas` by which the caller says what whole numbers become.
+_INTEGERS_SAID = {"types_mapper", "integer_object_nulls", "categories"}
+
 
 class Answer:
     """Something that can be read as rows, any number of times. Every reading asks the server anew."""
@@ -92,8 +95,12 @@ class Answer:
         with _needed("pandas"):
             import pandas
         table = self.arrow()
-        whole = {} if "types_mapper" in options else _whole_numbers(table, pandas)
-        return table.to_pandas(**{"date_as_object": False, **options}).assign(**whole)
+        whole = {} if _INTEGERS_SAID & options.keys() else _whole_numbers(table, pandas)
+        frame = table.to_pandas(**{"date_as_object": False, **options})
+        for name, column in whole.items():
+            # In its place: `assign` would copy the whole frame.
+            frame[name] = column
+        return frame
 
     def duck(self, sql: str, **tables: Any) -> pa.Table:
         """Run DuckDB SQL here over the answer, called `this`, and give its result. Needs duckdb.
