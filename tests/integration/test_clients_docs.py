@@ -55,12 +55,11 @@ def test_the_go_programs_print_what_the_page_says(library: str, demo_server: Ser
 def test_the_rust_program_prints_what_the_page_says(demo_server: Server, tmp_path: Path) -> None:
     _needed("cargo")
     code, said = program("rust", "FlightClient", demo_server)
-    for name in ("Cargo.toml", "Cargo.lock"):
-        shutil.copy(RUST / name, tmp_path)
+    shutil.copy(RUST / "Cargo.toml", tmp_path)
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "main.rs").write_text(code, encoding="utf-8")
-    _had(_run(tmp_path, "cargo", "fetch", "--locked"))
-    done = _run(tmp_path, "cargo", "run", "-q", "--locked", "--offline")
+    _had(_run(tmp_path, "cargo", "fetch"))
+    done = _run(tmp_path, "cargo", "run", "-q", "--offline")
     assert done.returncode == 0, done.stderr
     assert done.stdout == said
 
